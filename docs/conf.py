@@ -1,0 +1,25 @@
+"""Sphinx configuration. ``tox -e docs`` builds with warnings as errors."""
+
+from importlib import metadata
+
+project = "kvdialect"
+author = "The kvdialect developers"
+copyright = f"{author}"  # noqa: A001  (Sphinx's name)
+release = version = metadata.version("kvdialect")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "_figures"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+
+# References to our own names must resolve. Those of others would need their inventories from the network at build time.
+nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*")]
+
+html_theme = "furo"
+html_title = "kvdialect"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

@@ -1,0 +1,307 @@
+"""What the built-in engines have in common: the driver's objects behind a handle, its snapshots, its scans."""
+
+from __future__ import annotations
+
+import abc
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, Final, NoReturn, Protocol, Self
+
+from kvdialect import exc
+from kvdialect.storage.batch import WriteBatch
+from kvdialect.storage.contract import Capabilities, Pair, Snapshot, check_bounds
+from kvdialect.storage.options import ColumnFamilyOptions, StoreOptions
+
+ErrorMaker = Callable[[], exc.Error]
+
+
+class Child(Protocol):
+    """What a handle tracks: it can be ended from outside."""
+
+    def kill(self, error: ErrorMaker) -> None:
+        """End the child; every later use of it raises ``error()``."""
+
+
+class Children:
+    """Weak references to the snapshots and scans of a handle. Adding costs far less than a WeakSet."""
+
+    __slots__ = ("_discard", "_refs")
+
+    def __init__(self) -> None:
+        self._refs: set[weakref.ref[Any]] = set()
+        self._discard = self._refs.discard
+
+    def add(self, child: Child) -> None:
+        self._refs.add(weakref.ref(child, self._discard))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([child for ref in list(self._refs) if (child := ref()) is not None])
+
+
+def dead(error: ErrorMaker) -> Callable[..., NoReturn]:
+    """A function that raises ``error()`` whatever it is given; it takes the place of the methods of what was ended.
+
+    Replacing the methods spares the living ones a check on every call.
+    """
+
+    def refuse(*_args: object, **_kwargs: object) -> NoReturn:
+        raise error()
+
+    return refuse
+
+
+class Engine(abc.ABC):
+    """The driver's objects of one open store, and the calls on them that handles and snapshots share.
+
+    Attributes:
+        name, path, capabilities: as of :class:`~kvdialect.storage.contract.StorageBackend`.
+        options: the options it was opened with.
+        counters: what ``stats()`` counts: commits, batches, conflicts.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def __init__(self, path: str | None, options: StoreOptions) -> None:
+        self.path = path
+        self.options = options
+        self.pid = os.getpid()
+        self.counters: dict[str, int] = {"commits": 0, "batches": 0, "conflicts": 0}
+        self.handles = Children()
+        self.references = 0
+        self.closed = False
+
+    # ---- what an engine's module provides
+
+    @abc.abstractmethod
+    def reader(self) -> Callable[[str, bytes], bytes | None]:
+        """The function that is every handle's ``get``."""
+
+    @abc.abstractmethod
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]: ...
+
+    @abc.abstractmethod
+    def commit(self, batch: WriteBatch) -> None:
+        """Apply a batch that was validated and names known families only."""
+
+    @abc.abstractmethod
+    def take_snapshot(self) -> EngineSnapshot: ...
+
+    @abc.abstractmethod
+    def families(self) -> Iterable[str]:
+        """Names of all families, the reserved one included."""
+
+    @abc.abstractmethod
+    def create_family(self, name: str, options: ColumnFamilyOptions) -> None: ...
+
+    @abc.abstractmethod
+    def drop_family(self, name: str) -> None: ...
+
+    @abc.abstractmethod
+    def flush(self) -> None: ...
+
+    @abc.abstractmethod
+    def compact(self, cf: str) -> None: ...
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the driver's objects; no handle, snapshot or scan is alive any more."""
+
+    @abc.abstractmethod
+    def native_objects(self) -> Iterable[object]:
+        """The driver's objects that must never be finalised in a forked child."""
+
+    def commit_outcome(self, token: bytes) -> exc.Outcome:
+        raise exc.NotSupportedError(f"{self.name} keeps no commit tokens", engine=self.name, token=token)
+
+    def catch_up(self) -> None:
+        return
+
+    def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:  # noqa: B027 - optional
+        """Refuse options of an existing family that may not change; by default all may."""
+
+    def stats(self) -> dict[str, Any]:
+        return {}
+
+    # ---- what they share
+
+    def facts(self, operation: str, **more: Any) -> dict[str, Any]:
+        """The attributes that every error of this engine carries."""
+        return {"engine": self.name, "path": self.path, "operation": operation, **more}
+
+    def unknown(self, cf: object, operation: str) -> exc.Error:
+        """The error for a family that is not there; a call that another thread's close overtook finds none at all."""
+        if self.closed:
+            return exc.StoreClosed(f"{self.name}:{self.path or ''} is closed; open it again", **self.facts(operation))
+        return exc.UnknownColumnFamily(str(cf), **self.facts(operation))
+
+    def check_process(self) -> None:
+        """Refuse to go on in a child that was forked without Python's knowledge, such as by a C extension."""
+        if os.getpid() != self.pid:
+            error = forked(self)
+            raise error()
+
+    def snapshots(self) -> list[EngineSnapshot]:
+        """The live snapshots made from any handle."""
+        return [
+            child
+            for handle in self.handles
+            for child in handle.children
+            if isinstance(child, EngineSnapshot) and not child.closed
+        ]
+
+    def expire_snapshots(self) -> None:
+        """End the snapshots older than ``max_snapshot_age``."""
+        limit = self.options.max_snapshot_age
+        if limit is None:
+            return
+        now = time.monotonic()
+        for snapshot in self.snapshots():
+            age = now - snapshot.taken
+            if age > limit:
+                facts = self.facts("snapshot", age=age)
+                message = f"the snapshot is {age:.1f} s old; max_snapshot_age is {limit:g} s (take a new one)"
+                snapshot.kill(lambda message=message, facts=facts: exc.SnapshotTooOld(message, **facts))  # type: ignore[misc]
+
+
+def forked(engine: Engine) -> ErrorMaker:
+    """The error of a store that was opened before the fork."""
+
+    def make() -> exc.Error:
+        return exc.ForkedProcess(
+            f"{engine.name}:{engine.path or ''} was opened in pid {engine.pid}; reopen in pid {os.getpid()}",
+            engine=engine.name, path=engine.path, opened_pid=engine.pid, pid=os.getpid(),
+        )  # fmt: skip
+
+    return make
+
+
+class EngineSnapshot(Snapshot):
+    """A snapshot that knows its age and can be ended from outside."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.taken = time.monotonic()
+        self.closed = False
+        # The handle it was made from, so that the store stays open for as long as the snapshot is in use.
+        self.owner: object = None
+        self.scans = Children()
+
+    def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
+        check_bounds(start, stop)
+        if stop is not None and start >= stop:
+            self.check_family(cf)
+            return iter(())
+        pairs = self.open_scan(cf, start, stop, reverse)
+        pairs.snapshot = self
+        self.scans.add(pairs)
+        return chain.from_iterable(pairs)
+
+    @abc.abstractmethod
+    def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> Scan:
+        """Open a scan over a range that is not empty."""
+
+    @abc.abstractmethod
+    def check_family(self, cf: str) -> None:
+        """Raise UnknownColumnFamily if the snapshot has no family ``cf``."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Give the driver's objects back; called once."""
+
+    def close(self) -> None:
+        engine = self.engine
+        self.kill(lambda: exc.StoreClosed("the snapshot is closed; take a new one", **engine.facts("snapshot")))
+
+    def end(self) -> None:
+        """Close a snapshot that nobody but its scan knew."""
+        if not self.closed:
+            self.closed = True
+            self.release()
+            self.owner = None
+
+    def kill(self, error: ErrorMaker) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        refuse = dead(error)
+        for name in ("get", "multi_get", "scan", "prefix_scan"):
+            setattr(self, name, refuse)
+        for scan in self.scans:
+            scan.kill(error)
+        if os.getpid() == self.engine.pid:
+            self.release()
+        self.owner = None
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
+            self.closed = True
+            self.release()
+
+
+class Scan(abc.ABC):
+    """An iterator of chunks (lists) of pairs, to be flattened by ``itertools.chain``.
+
+    Pairs then cost no Python code each, the driver's iterator is never handed out, and a scan can be ended from
+    outside. Chunks grow, so that a short scan reads little ahead and a long one is fast; large values keep them short.
+    """
+
+    __slots__ = ("__weakref__", "_error", "_size", "own_snapshot", "snapshot")
+
+    FIRST: Final = 16
+    LARGEST: Final = 512
+    BYTES: Final = 1 << 20
+
+    def __init__(self) -> None:
+        self._error: ErrorMaker | None = None
+        self._size = self.FIRST
+        self.snapshot: EngineSnapshot | None = None
+        self.own_snapshot = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Pair]:
+        if self._error is not None:
+            raise self._error()
+        size = self._size
+        chunk = self.read(size)
+        if len(chunk) < size and self._error is not None:
+            raise self._error()  # ended by another thread meanwhile: what is short is not complete
+        if not chunk:
+            self.finish()
+            raise StopIteration
+        key, value = chunk[-1]
+        self._size = max(1, min(size * 4, self.LARGEST, self.BYTES // (len(key) + len(value) + 1)))
+        return chunk
+
+    @abc.abstractmethod
+    def read(self, size: int) -> list[Pair]:
+        """Return up to ``size`` next pairs; an empty list only if the range is exhausted."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Drop the driver's objects; may be called more than once."""
+
+    def finish(self) -> None:
+        """The range is exhausted: let go of the driver's objects, and of the snapshot made for this scan."""
+        self.release()
+        snapshot, self.snapshot = self.snapshot, None
+        if self.own_snapshot and snapshot is not None:
+            snapshot.end()
+        self._error = _exhausted
+
+    def kill(self, error: ErrorMaker) -> None:
+        """End the scan; what the caller has not yet taken of the current chunk is still delivered."""
+        if self._error is not _exhausted:
+            self._error = error
+        if self.snapshot is None or os.getpid() == self.snapshot.engine.pid:
+            self.release()
+        self.snapshot = None
+
+
+def _exhausted() -> NoReturn:
+    raise StopIteration

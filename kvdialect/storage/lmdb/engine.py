@@ -1,0 +1,617 @@
+"""The LMDB engine: opening, column families, the map.
+
+Layout: one environment per store. A column family is a named database, or several share one and each puts its tag, one
+byte, before its keys. The library's own database, ``kvdialect``, holds under ``f<name>`` where each family lives, under
+``e`` a value that changes with them, and under ``t<writer>`` the number of the last commit of each writer. Where
+checksums are on, four bytes follow every value: XXH32 of key and value, seeded by the family's name, as LMDB itself has
+no checksums and hands out damaged pages as they are.
+
+Writers of several processes take turns by a lock on a file of this library first, as a wait for LMDB's own lock has no
+time-out and does not hear Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import lmdb
+import msgspec
+from xxhash import xxh32_digest
+
+from kvdialect import exc
+from kvdialect.storage import shared
+from kvdialect.storage.batch import WriteBatch, check_key
+from kvdialect.storage.contract import Capabilities, StorageBackend
+from kvdialect.storage.engine import Engine
+from kvdialect.storage.interrupts import POLL, HeldInterrupts
+from kvdialect.storage.lmdb.child import separate_identities
+from kvdialect.storage.lmdb.commit import Committer, roll_back
+from kvdialect.storage.lmdb.errors import damaged, translate
+from kvdialect.storage.lmdb.families import EPOCH, OWN_PLACE, PLACE, Families, Place, opened, places
+from kvdialect.storage.lmdb.file import check_file
+from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
+from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, FileLock, Marker, open_directory
+
+
+class LmdbEngine(Engine):
+    """An open LMDB environment.
+
+    Attributes:
+        env: the driver's environment.
+        own: the library's own database.
+        known: the families, by name.
+        epoch: what ``known`` was read at; another value in the store means that it is out of date.
+        checked: whether values carry checksums.
+        writer: held by the thread that writes.
+        live: identities of the open snapshots; remapping would end them, so a resize waits until there are none.
+        resizing: held while the map is being resized.
+    """
+
+    name = "lmdb"
+
+    def __init__(self, path: str, options: LmdbOptions) -> None:
+        super().__init__(path, options)
+        self.path: str = path
+        self.options: LmdbOptions = options
+        writable = options.mode == "rw"
+        marker = open_directory(
+            path,
+            Marker(format=FORMAT, engine="lmdb", checksum=options.checksum is not False),
+            checksum=options.checksum,
+            writable=writable,
+            build=_build,
+        )
+        self.checked = marker.checksum
+        self.capabilities = Capabilities(
+            checksums="library" if marker.checksum else "none",
+            multi_process_writers=True,
+            multi_process_readers=True,
+            writable=writable,
+            durabilities=frozenset({"sync", "wal", "none"}),
+        )
+        self.counters["map_growths"] = 0
+        self._map_size = options.map_size or min(DEFAULT_MAP_SIZE, options.max_map_size or DEFAULT_MAP_SIZE)
+        check_file(path)
+        self.env = self._open_environment()
+        self._begin = self.env.begin
+        self.writer = threading.Lock()
+        self.resizing = threading.Lock()
+        self.live: set[int] = set()
+        self.epoch: bytes | None = None
+        self.closed = False
+        self.known = Families(self.refresh_families)
+        self._committer = Committer(self)
+        self._process_lock = FileLock(os.path.join(path, LOCK_FILE)) if writable else None
+        try:
+            self.env.reader_check()
+            with self._exclusive("open") if writable else contextlib.nullcontext():
+                self.own = self._open_own()
+                self.refresh_families(locked=True)
+            if writable:
+                self._sweep()
+        except BaseException as error:
+            self.env.close()
+            if self._process_lock is not None:
+                self._process_lock.close()
+            if isinstance(error, lmdb.Error):
+                raise translate(self, error, "open") from error
+            raise
+
+    # ------------------------------------------------------------------ opening
+
+    def _open_environment(self) -> lmdb.Environment:
+        options = self.options
+        try:
+            return lmdb.open(
+                self.path,
+                map_size=self._map_size,
+                max_dbs=options.max_dbs + 1,
+                max_readers=options.max_readers,
+                readonly=options.mode == "ro",
+                create=False,
+                readahead=False,
+                lock=not options.unsafe_no_lock,
+                writemap=options.unsafe_writemap,
+                sync=options.durability != "none",
+                metasync=options.durability == "sync",
+                max_spare_txns=8,
+            )
+        except lmdb.Error as error:
+            if "already open in this process" in str(error) and self.path in shared.inherited_paths:
+                raise exc.ForkedProcess(
+                    f"{self.path} was open when this process was forked, and this version of py-lmdb does not open it"
+                    " again in the child; use a process that was started afresh (multiprocessing's 'spawn')",
+                    **self.facts("open", pid=os.getpid(), engine_message=str(error)),
+                ) from error
+            raise translate(self, error, "open") from error
+
+    def _open_own(self) -> Any:
+        try:
+            return self._open_databases([RESERVED_FAMILY])[RESERVED_FAMILY]
+        except KeyError:
+            raise exc.Corruption(
+                f"the store at {self.path} lacks the database {RESERVED_FAMILY} (restore a backup)",
+                **self.facts("open"),
+            ) from None
+
+    def refresh_families(self, *, locked: bool = False) -> None:
+        """Bring ``known`` up to date with the store.
+
+        Args:
+            locked: whether the writer's locks are held; they are taken otherwise if anything has changed.
+        """
+        with self.begin_read() as txn:
+            if self.known and txn.get(EPOCH, None, self.own) == self.epoch:
+                return
+        if locked:
+            self._read_families()
+        elif self.options.mode == "ro":
+            with self.writer:
+                self._read_families()
+        else:
+            with self._exclusive("open"):
+                self._read_families()
+
+    def _read_families(self) -> None:
+        with self.begin_read() as txn:
+            epoch: Any = txn.get(EPOCH, None, self.own)
+            if self.known and epoch == self.epoch:
+                return  # another thread was first
+            wanted = places(txn, self.own)
+        handles = {family.place.database: family.db for family in self.known.values() if family.name in wanted}
+        handles |= self._open_databases({place.database for place in wanted.values()} - handles.keys())
+        self.known.setdefault(RESERVED_FAMILY, opened(RESERVED_FAMILY, self.own, OWN_PLACE))
+        for name in set(self.known) - set(wanted) - {RESERVED_FAMILY}:
+            del self.known[name]
+        for name, place in wanted.items():
+            if place.database in handles and (name not in self.known or self.known[name].place != place):
+                self.known[name] = opened(name, handles[place.database], place)
+        self.epoch = epoch
+
+    def _open_databases(self, names: Iterable[str]) -> dict[str, Any]:
+        """Open databases by name, leaving out those that are not there; the writer's locks are held.
+
+        Outside a transaction the driver begins one of its own, for which it waits with Python's lock held: while
+        another thread is writing the whole process would hang.
+        """
+        handles: dict[str, Any] = {}
+        with contextlib.nullcontext(None) if self.options.mode == "ro" else self.begin_write() as txn:
+            for name in names:
+                with contextlib.suppress(lmdb.NotFoundError):
+                    handles[name] = self.env.open_db(name.encode(), txn=txn, create=False)
+        return handles
+
+    def _sweep(self) -> None:
+        """Remove the databases that no family has: a family dropped while snapshots were open leaves an empty one."""
+
+        def unused(txn: lmdb.Transaction) -> list[bytes]:
+            used = {place.database.encode() for place in places(txn, self.own).values()} | {RESERVED_FAMILY.encode()}
+            return [bytes(name) for name, _ in txn.cursor().iternext() if name not in used]
+
+        def drop(txn: lmdb.Transaction) -> None:
+            for name in unused(txn):
+                txn.drop(self.env.open_db(name, txn=txn, create=False), delete=True)
+
+        with self.begin_read() as txn:
+            found = unused(txn)
+        if found:
+            with self._exclusive("open"):
+                self._write_alone(drop, "open")
+
+    # ------------------------------------------------------------------ reading
+
+    def begin_read(self, *, adopt: bool = True) -> lmdb.Transaction:
+        """Begin a read transaction, coping with a full reader table and with a map that another process grew.
+
+        Args:
+            adopt: False leaves MapResizedError to the caller.
+        """
+        try:
+            return self._begin()
+        except lmdb.ReadersFullError as error:
+            self.env.reader_check()
+            try:
+                return self._begin()
+            except lmdb.Error:
+                raise translate(self, error, "snapshot") from error
+        except lmdb.MapResizedError:
+            if not adopt:
+                raise
+            self.adopt_map_size()
+            return self._begin()
+        except lmdb.Error as error:
+            with self.resizing:  # if another thread is resizing the map, that was why
+                try:
+                    return self._begin()
+                except lmdb.Error:
+                    raise translate(self, error, "snapshot") from error
+
+    def reader(self) -> Callable[[str, bytes], bytes | None]:
+        return self._get_checked if self.checked else self._get_plain
+
+    # A transaction of its own per read: beginning one takes no lock and makes no system call.
+
+    def _get_plain(self, cf: str, key: bytes) -> bytes | None:
+        if key.__class__ is not bytes:
+            check_key(key, cf)
+        try:
+            family = self.known[cf]
+            txn = self._begin()
+            value = txn.get(family.tag + key, None, family.db)
+            txn.abort()
+        except (lmdb.Error, TypeError) as error:
+            return self._get_again(cf, key, error)
+        if value is None:
+            check_key(key, cf)
+        return value
+
+    def _get_checked(self, cf: str, key: bytes) -> bytes | None:
+        if key.__class__ is not bytes:
+            check_key(key, cf)
+        try:
+            family = self.known[cf]
+            txn = self._begin()
+            raw = txn.get(family.tag + key, None, family.db)
+            txn.abort()
+        except (lmdb.Error, TypeError) as error:
+            return self._get_again(cf, key, error)
+        if raw is None:
+            check_key(key, cf)
+            return None
+        value = raw[:-4]
+        if not raw.endswith(xxh32_digest(key + value, family.seed)):
+            raise damaged(self, cf, key)
+        return value
+
+    def _get_again(self, cf: str, key: bytes, error: Exception) -> bytes | None:
+        """The slow path of ``get``: say what is wrong, or try again where only the map was being resized."""
+        if isinstance(error, TypeError):
+            raise exc.UnknownColumnFamily(str(cf), **self.facts("get")) from error
+        check_key(key, cf)
+        with self.take_snapshot() as snapshot:
+            return snapshot.get(cf, key)
+
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        with self.take_snapshot() as snapshot:
+            return snapshot.multi_get(cf, keys)
+
+    def take_snapshot(self) -> LmdbSnapshot:
+        if self.options.max_snapshot_age is not None:
+            self.expire_snapshots()
+        return CheckedLmdbSnapshot(self) if self.checked else LmdbSnapshot(self)
+
+    def families(self) -> Iterable[str]:
+        self.refresh_families()
+        return list(self.known)
+
+    # ------------------------------------------------------------------ families
+
+    def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
+        database = options.lmdb_database or name
+        if database == RESERVED_FAMILY:
+            raise exc.ArgumentError(f"lmdb_database={database!r} is the library's own; choose another")
+        if not 0 < len(database.encode()) <= 500:
+            raise exc.ArgumentError(f"lmdb_database={database!r} must be 1 to 500 bytes in UTF-8")
+        place = Place(database, options.lmdb_tag, zlib.crc32(name.encode()))
+
+        def create(txn: lmdb.Transaction) -> Any:
+            db = self.env.open_db(database.encode(), txn=txn)
+            txn.put(PLACE + name.encode(), msgspec.msgpack.encode(place), db=self.own)
+            txn.put(EPOCH, secrets.token_bytes(8), db=self.own)
+            return db
+
+        with self._exclusive("create_column_family"):
+            self.refresh_families(locked=True)
+            if name in self.known:
+                raise exc.ColumnFamilyExists(
+                    f"column family {name} exists already", **self.facts("create_column_family", name=name)
+                )
+            for family in self.known.values():
+                other = family.place
+                if other.database == database and (None in (place.tag, other.tag) or other.tag == place.tag):
+                    raise exc.ArgumentError(
+                        f"column family {name} (lmdb_database={database!r}, lmdb_tag={place.tag}) collides with"
+                        f" {family.name} (lmdb_tag={other.tag}): families that share a database need a tag each"
+                    )
+            db = self._write_alone(create, "create_column_family")
+            self.known[name] = opened(name, db, place)
+
+    def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
+        place = self.known[name].place
+        if place.database != (options.lmdb_database or name) or place.tag != options.lmdb_tag:
+            raise exc.StoreFormatError(
+                f"column family {name} lives in database {place.database!r} with tag {place.tag}; it was declared with"
+                f" lmdb_database={options.lmdb_database!r}, lmdb_tag={options.lmdb_tag}, which may not change",
+                **self.facts("open", name=name),
+            )
+
+    def drop_family(self, name: str) -> None:
+        with self._exclusive("drop_column_family"):
+            family = self.known[name]
+            shares = any(
+                other.place.database == family.place.database and other.name != name for other in self.known.values()
+            )
+            # Dropping a database closes its handle, which a snapshot may be using: then it is only emptied, and
+            # is removed at the next open unless a family of this name comes back.
+            delete = not shares and not self.live
+
+            def drop(txn: lmdb.Transaction) -> None:
+                if shares:
+                    cursor = txn.cursor(family.db)
+                    found = cursor.set_range(family.tag)
+                    while found and cursor.key()[:1] == family.tag:
+                        found = cursor.delete()
+                    cursor.close()
+                else:
+                    txn.drop(family.db, delete=delete)
+                txn.delete(PLACE + name.encode(), db=self.own)
+                txn.put(EPOCH, secrets.token_bytes(8), db=self.own)
+
+            self._write_alone(drop, "drop_column_family")
+            self.known.pop(name, None)
+
+    def _write_alone(self, work: Callable[[lmdb.Transaction], Any], operation: str) -> Any:
+        """Run ``work`` in a write transaction; the writer's locks are held. Grows the map if need be."""
+        while True:
+            try:
+                txn = self.begin_write()
+                try:
+                    result = work(txn)
+                    txn.commit()
+                except BaseException as error:
+                    held = [txn]
+                    del txn
+                    roll_back(held, error)
+                    raise
+                else:
+                    return result
+            except lmdb.MapFullError as error:
+                if not self.grow():
+                    raise self.map_full(operation, error) from error
+            except lmdb.Error as error:
+                raise translate(self, error, operation) from error
+
+    # ------------------------------------------------------------------ writing
+
+    def commit(self, batch: WriteBatch) -> None:
+        for cf in batch.families():
+            self.known[cf]
+        self._committer.commit(batch)
+
+    def commit_outcome(self, token: bytes) -> exc.Outcome:
+        return self._committer.outcome(token)
+
+    def begin_write(self) -> lmdb.Transaction:
+        """Begin a write transaction; the writer's locks are held."""
+        try:
+            return self.env.begin(write=True)
+        except lmdb.MapResizedError:
+            self.adopt_map_size()
+        except lmdb.Error as error:
+            if not self.resizing.locked():
+                raise translate(self, error, "batch_write") from error
+            with self.resizing:  # wait for the thread that is adopting another process's map size
+                pass
+        try:
+            return self.env.begin(write=True)
+        except lmdb.Error as error:
+            raise translate(self, error, "batch_write") from error
+
+    @contextlib.contextmanager
+    def _exclusive(self, operation: str) -> Iterator[None]:
+        """Hold the writer's locks: this process's, then the one between processes."""
+        with HeldInterrupts() as interrupts:
+            try:
+                with self.writing(operation, interrupts):
+                    yield
+            finally:
+                interrupts.deliver()
+
+    def writing(self, operation: str, interrupts: HeldInterrupts) -> _Writing:
+        """Hold the writer's locks for a ``with`` block within one that holds Ctrl-C back."""
+        return _Writing(self, operation, interrupts)
+
+    def lock_writer(self, operation: str, interrupts: HeldInterrupts) -> None:
+        """Take the writer's locks; see :meth:`writing`."""
+        timeout = self.options.write_timeout
+        if not self.writer.acquire(blocking=False):
+            deadline = time.monotonic() + timeout
+            while not self.writer.acquire(timeout=max(min(deadline - time.monotonic(), POLL), 0)):
+                interrupts.deliver()
+                if time.monotonic() >= deadline:
+                    raise self.lock_timeout("another thread of this process")
+        try:
+            lock = self._process_lock
+            assert lock is not None, "only writable stores write"
+            if self.closed:
+                raise exc.StoreClosed(f"lmdb:{self.path} is closed; open it again", **self.facts(operation))
+            if self._committer.failed is not None:
+                raise exc.ReopenRequired(self._committer.failed, **self.facts(operation))
+            if not lock.acquire(timeout, waiting=interrupts.deliver):
+                raise self.lock_timeout("another process")
+        except BaseException:
+            self.writer.release()
+            raise
+
+    def unlock_writer(self) -> None:
+        """Give the writer's locks back."""
+        try:
+            if self._process_lock is not None:
+                self._process_lock.release()
+        finally:
+            self.writer.release()
+
+    def lock_timeout(self, who: str) -> exc.LockTimeout:
+        """The error of a writer that waited too long for ``who``."""
+        return exc.LockTimeout(
+            f"{self.path} is held by {who} for longer than lock_timeout, {self.options.write_timeout:g} s;"
+            " nothing was applied, try again",
+            **self.facts("batch_write"),
+        )
+
+    # ------------------------------------------------------------------ the map
+
+    def grow(self) -> bool:
+        """Double the map if ``max_map_size`` allows; False if it does not, or snapshots did not end in time."""
+        limit = self.options.max_map_size
+        if limit is None or self._map_size >= limit:
+            return False
+        if not self._resize(min(limit, max(self._map_size * 2, self._map_size + (1 << 20)))):
+            return False
+        self.counters["map_growths"] += 1
+        return True
+
+    def adopt_map_size(self) -> None:
+        """Another process grew the map: take its size over once this process's snapshots have ended."""
+        if not self._resize(0):
+            raise self.lock_timeout("snapshots of this process, which must end before a grown map can be adopted,")
+
+    def _resize(self, size: int) -> bool:
+        deadline = time.monotonic() + self.options.write_timeout
+        with self.resizing:
+            # No snapshot begins from here on, see LmdbSnapshot.
+            while self.live:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.002)
+            while True:
+                try:
+                    self.env.set_mapsize(size)
+                    break
+                except lmdb.Error:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.001)  # another thread's transaction is just ending
+            self._map_size = int(self.env.info()["map_size"])
+            return True
+
+    def map_full(self, operation: str, error: Exception) -> exc.MapFull:
+        """The error of a map that is full and could not grow."""
+        if self.options.max_map_size is None:
+            advice = "or give max_map_size to let it grow"
+        elif self._map_size < self.options.max_map_size:
+            advice = "or close the snapshots that were open for longer than lock_timeout and kept it from growing"
+        else:
+            advice = "as it has reached max_map_size"
+        return exc.MapFull(
+            f"LMDB map full: increase map_size and reopen, {advice} (the map is {self._map_size} bytes)",
+            **self.facts(operation, map_size=self._map_size, engine_message=str(error)),
+        )
+
+    # ------------------------------------------------------------------ the rest
+
+    def flush(self) -> None:
+        try:
+            self.env.sync(True)
+        except lmdb.Error as error:
+            raise translate(self, error, "flush") from error
+
+    def compact(self, cf: str) -> None:
+        """LMDB reuses pages by itself; there is nothing to do."""
+
+    def stats(self) -> dict[str, Any]:
+        info = self.env.info()
+        return {
+            "map_size": info["map_size"],
+            "used_bytes": (info["last_pgno"] + 1) * self.env.stat()["psize"],
+            "readers": info["num_readers"],
+            "max_readers": info["max_readers"],
+        }
+
+    def close(self) -> None:
+        with self.writer, self.resizing:
+            # Other threads may be in a read with a snapshot of its own; no new one begins, see LmdbSnapshot.
+            deadline = time.monotonic() + self.options.write_timeout
+            while self.live and time.monotonic() < deadline:
+                time.sleep(0.001)
+            self.closed = True
+            self.env.close()
+            self.known.clear()
+            if self._process_lock is not None:
+                self._process_lock.close()
+
+    def native_objects(self) -> Iterable[object]:
+        if self._process_lock is not None:
+            self._process_lock.close()
+        yield self.env
+        yield from self.known.values()
+
+
+class _Writing:
+    """Holds the writer's locks. A class, as a generator would cost three times as much on every commit."""
+
+    __slots__ = ("_engine", "_interrupts", "_operation")
+
+    def __init__(self, engine: LmdbEngine, operation: str, interrupts: HeldInterrupts) -> None:
+        self._engine, self._operation, self._interrupts = engine, operation, interrupts
+
+    def __enter__(self) -> None:
+        self._engine.lock_writer(self._operation, self._interrupts)
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.unlock_writer()
+
+
+def _build(path: str) -> None:
+    """Make an empty store in a directory."""
+    try:
+        # No lock file yet: its size, and with it the number of readers, is that of whoever opens the store first.
+        env = lmdb.open(path, map_size=1 << 20, max_dbs=1, create=True, lock=False)
+        env.open_db(RESERVED_FAMILY.encode())
+        env.sync(True)
+        env.close()
+    except lmdb.Error as error:
+        raise exc.BackendError(
+            f"cannot create a store at {path}: {error}",
+            engine="lmdb",
+            path=path,
+            operation="open",
+            engine_message=str(error),
+        ) from error
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=separate_identities)
+
+
+class LmdbBackend(shared.Handle):
+    """``lmdb:///path``."""
+
+    engine: LmdbEngine
+
+    @classmethod
+    def open(
+        cls, path: str | None, options: Mapping[str, Any], column_families: Mapping[str, ColumnFamilyOptions]
+    ) -> StorageBackend:
+        parsed = parse_store_options(LmdbOptions, "lmdb", options)
+        if path is None:
+            raise exc.ArgumentError("lmdb:// needs a path, such as lmdb:///data/kv")
+        if parsed.max_map_size is not None and parsed.max_map_size < (parsed.map_size or 0):
+            raise exc.ArgumentError(
+                f"max_map_size={parsed.max_map_size} is below map_size={parsed.map_size}; it is the size to grow to"
+            )
+        if parsed.map_size is not None and parsed.map_size < parse_size("64KiB"):
+            raise exc.ArgumentError(f"map_size={parsed.map_size} is too small; LMDB needs 64KiB for an empty store")
+        real = os.path.realpath(path)
+        engine = shared.acquire(("lmdb", real), parsed, lambda: LmdbEngine(real, parsed))
+        if engine.options.mode == "ro" and parsed.mode == "rw":
+            shared.release(engine)
+            raise exc.ArgumentError(f"{real} is open in this process with mode=ro; close it to open it with mode=rw")
+        capabilities = attrs.evolve(engine.capabilities, writable=parsed.mode == "rw")
+        handle = cls(engine, capabilities)
+        try:
+            handle.declare(column_families)
+        except BaseException:
+            handle.close()
+            raise
+        return handle

@@ -1,0 +1,249 @@
+"""Reading LMDB: snapshots are read transactions, scans are cursors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+from xxhash import xxh32_digest
+
+from kvdialect import exc
+from kvdialect.storage.batch import check_key
+from kvdialect.storage.contract import Pair
+from kvdialect.storage.engine import EngineSnapshot, Scan
+from kvdialect.storage.lmdb.errors import damaged, translate
+from kvdialect.storage.lmdb.families import Family
+from kvdialect.storage.ranges import successor
+
+if TYPE_CHECKING:
+    from kvdialect.storage.lmdb.engine import LmdbEngine
+
+
+class LmdbSnapshot(EngineSnapshot):
+    """A read transaction.
+
+    The driver reads without Python's lock, and LMDB wants one thread at a time in a transaction: another one that
+    reads, or ends it (close, max_snapshot_age), crashes the process. So each use of the transaction and its cursors,
+    and its end, is under a lock of the snapshot's own.
+    """
+
+    engine: LmdbEngine
+
+    checked = False
+
+    def __init__(self, engine: LmdbEngine) -> None:
+        super().__init__(engine)
+        self._using = threading.Lock()
+        live, resizing = engine.live, engine.resizing
+        # Announce first, look second: so either this thread sees the resize, or the resize sees the snapshot.
+        live.add(id(self))
+        try:
+            while True:
+                while resizing.locked():
+                    live.discard(id(self))
+                    with resizing:
+                        pass
+                    live.add(id(self))
+                try:
+                    self._txn = engine.begin_read(adopt=False)
+                    break
+                except lmdb.MapResizedError:
+                    # The resize waits until no snapshot is announced, this one included.
+                    live.discard(id(self))
+                    engine.adopt_map_size()
+                    live.add(id(self))
+        except BaseException:
+            live.discard(id(self))
+            self.closed = True
+            raise
+        # The stubs allow for memoryviews, which only buffers=True gives.
+        self._read: Any = self._txn.get
+        self._families = engine.known
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        if key.__class__ is not bytes:
+            check_key(key, cf)
+        try:
+            family = self._families[cf]
+            with self._using:
+                value = self._read(family.tag + key, None, family.db)
+        except (lmdb.Error, TypeError) as error:
+            raise self._failure(cf, key, error) from error
+        if value is None:
+            check_key(key, cf)
+        return value  # type: ignore[no-any-return]
+
+    def _failure(self, cf: str, key: bytes, error: Exception) -> Exception:
+        self._refuse_closed(cf)
+        check_key(key, cf)
+        return error if isinstance(error, TypeError) else translate(self.engine, error, "get", cf=cf, key=key)
+
+    def _refuse_closed(self, cf: str) -> None:
+        """Raise what the snapshot was ended for, if another thread has ended it during a call."""
+        if self.closed:
+            vars(self)["get"](cf, b"")
+
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        family = self._families[cf]
+        keys = list(keys)
+        tag = family.tag
+        if not set(map(type, keys)) <= {bytes}:
+            for key in keys:
+                check_key(key, cf)
+        try:
+            wanted = [tag + key for key in keys] if tag else keys
+            with self._using:
+                found: Any = self._txn.cursor(family.db).getmulti(wanted)
+        except lmdb.Error as error:
+            self._refuse_closed(cf)
+            for key in keys:
+                check_key(key, cf)
+            raise translate(self.engine, error, "multi_get", cf=cf) from error
+        if len(found) == len(wanted):
+            raws = [raw for _, raw in found]
+        else:
+            for key in keys:
+                check_key(key, cf)
+            by_key = dict(found)
+            raws = [by_key.get(key) for key in wanted]
+        return verify_all(self.engine, family, keys, raws) if self.checked else raws
+
+    def check_family(self, cf: str) -> None:
+        self._families[cf]
+
+    def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> LmdbScan:
+        family = self._families[cf]
+        try:
+            with self._using:
+                return LmdbScan(self.engine, family, self._txn, start, stop, reverse, self.checked, self._using)
+        except exc.Error:
+            self._refuse_closed(cf)
+            raise
+
+    def release(self) -> None:
+        with self._using:
+            self._txn.abort()
+        self.engine.live.discard(id(self))
+
+
+class CheckedLmdbSnapshot(LmdbSnapshot):
+    """A read transaction on a store with checksums."""
+
+    checked = True
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        if key.__class__ is not bytes:
+            check_key(key, cf)
+        try:
+            family = self._families[cf]
+            with self._using:
+                raw = self._read(family.tag + key, None, family.db)
+        except (lmdb.Error, TypeError) as error:
+            raise self._failure(cf, key, error) from error
+        if raw is None:
+            check_key(key, cf)
+            return None
+        value = raw[:-4]
+        if not raw.endswith(xxh32_digest(key + value, family.seed)):
+            raise damaged(self.engine, cf, key)
+        return value  # type: ignore[no-any-return]
+
+
+class LmdbScan(Scan):
+    """A cursor over a range of one family.
+
+    LMDB's cursors have no upper bound. The bound is tested in C all the same: ``(stop,) > (key, value)`` holds exactly
+    while ``key < stop``, as of two tuples with equal first items the shorter one is the lesser.
+    """
+
+    __slots__ = ("_checked", "_engine", "_family", "_pairs", "_using")
+
+    def __init__(
+        self,
+        engine: LmdbEngine,
+        family: Family,
+        txn: lmdb.Transaction,
+        start: bytes,
+        stop: bytes | None,
+        reverse: bool,
+        checked: bool,
+        using: threading.Lock,
+    ) -> None:
+        super().__init__()
+        self._using = using
+        self._engine, self._family, self._checked = engine, family, checked
+        tag = family.tag
+        low = tag + start
+        high = successor(tag) if stop is None else tag + stop
+        try:
+            cursor = txn.cursor(family.db)
+            if reverse:
+                found = _seek_below(cursor, high)
+                pairs: Iterator[Any] = cursor.iterprev() if found else iter(())
+                self._pairs = takewhile((low,).__le__, pairs) if low else pairs
+            else:
+                found = _seek(cursor, low) if low else cursor.first()
+                pairs = cursor.iternext() if found else iter(())
+                self._pairs = takewhile((high,).__gt__, pairs) if high is not None else pairs
+        except lmdb.Error as error:
+            raise translate(engine, error, "scan", cf=family.name) from error
+
+    def read(self, size: int) -> list[Pair]:
+        try:
+            with self._using:
+                chunk = list(islice(self._pairs, size))
+            if self._error is not None:
+                raise self._error()  # another thread ended the scan: an empty chunk is not the end of the range
+        except lmdb.Error as error:
+            if self._error is not None:
+                raise self._error() from error
+            if self.snapshot is not None and self.snapshot.closed:
+                self.snapshot.get(self._family.name, b"")  # it ended before it knew of this scan; this says why
+            raise translate(self._engine, error, "scan", cf=self._family.name) from error
+        if not self._checked:
+            return [(key[1:], value) for key, value in chunk] if self._family.tag else chunk
+        if self._family.tag:
+            chunk = [(key[1:], raw) for key, raw in chunk]
+        seed = self._family.seed
+        pairs = [(key, value) for key, raw in chunk if raw.endswith(xxh32_digest(key + (value := raw[:-4]), seed))]
+        if len(pairs) != len(chunk):
+            for key, raw in chunk:
+                if not raw.endswith(xxh32_digest(key + raw[:-4], seed)):
+                    raise damaged(self._engine, self._family.name, key)
+        return pairs
+
+    def release(self) -> None:
+        self._pairs = iter(())
+
+
+def _seek(cursor: lmdb.Cursor, bound: bytes) -> bool:
+    """Place the cursor on the first key that is not below ``bound``; False if there is none.
+
+    LMDB refuses to look for more than 511 bytes, the length of its longest key; a longer bound is above such a key.
+    """
+    found = cursor.set_range(bound[:511])
+    return cursor.next() if found and len(bound) > 511 and cursor.key() == bound[:511] else found
+
+
+def _seek_below(cursor: lmdb.Cursor, bound: bytes | None) -> bool:
+    """Place the cursor on the last key below ``bound``; False if there is none."""
+    if bound is None or not _seek(cursor, bound):
+        return cursor.last()
+    return cursor.prev()
+
+
+def verify_all(engine: LmdbEngine, family: Family, keys: list[bytes], raws: list[bytes | None]) -> list[bytes | None]:
+    """The values in ``raws``, each after testing its checksum."""
+    values: list[bytes | None] = []
+    for key, raw in zip(keys, raws, strict=True):
+        if raw is None:
+            values.append(None)
+        else:
+            value = raw[:-4]
+            if not raw.endswith(xxh32_digest(key + value, family.seed)):
+                raise damaged(engine, family.name, key)
+            values.append(value)
+    return values

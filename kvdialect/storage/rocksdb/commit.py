@@ -1,0 +1,393 @@
+"""Committing to RocksDB: one native batch each, one sync of the log for all that wait.
+
+The write goes to the write-ahead log without sync, under the commit lock, which guards the expectations too. Then one
+thread syncs the log for all that wrote before it: ``flush_wal`` releases the interpreter's lock, a synced write keeps
+it for as long as the disk takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import rocksdict
+
+from kvdialect import exc
+from kvdialect.storage import expectations
+from kvdialect.storage.batch import Deletion, WriteBatch
+from kvdialect.storage.contract import Pair
+from kvdialect.storage.group import Group, Request, Withdrawn
+from kvdialect.storage.interrupts import POLL, HeldInterrupts
+from kvdialect.storage.options import RESERVED_FAMILY
+from kvdialect.storage.rocksdb.errors import disk_full
+from kvdialect.storage.rocksdb.reading import RocksDBScan
+
+if TYPE_CHECKING:
+    from kvdialect.storage.rocksdb.engine import Family, RocksDBEngine
+
+# Key of the number of a writer's last commit, in the library's own family.
+_TOKEN: Final = b"\xfft"
+_number = struct.Struct(">QQ")
+_TOKENS_KEPT: Final = 256
+_TOKEN_SECONDS: Final = 30 * 86400
+
+
+class _Sync(Request):
+    """A thread that waits until write number ``sequence`` is on disk."""
+
+    __slots__ = ("sequence",)
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__()
+        self.sequence = sequence
+
+
+class _Attempt:
+    """How far a commit has come."""
+
+    __slots__ = ("durable", "sequence", "token", "written")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.token = b""
+        self.written = False
+        self.durable = False
+
+
+def _with_interrupt(failure: exc.Error) -> exc.CommitInterrupted:
+    """A commit failed and Ctrl-C came too: the interrupt goes on, with what is known of the commit."""
+    return exc.CommitInterrupted(f"interrupted during a commit that failed: {failure}", **failure.facts)
+
+
+class Committer:
+    """Writes batches to one database.
+
+    Attributes:
+        failed: why the database can no longer be written, or None.
+    """
+
+    def __init__(self, engine: RocksDBEngine) -> None:
+        self._engine = engine
+        self._synced = engine.options.durability == "sync"
+        self._syncs: Group[_Sync] = Group()
+        self._durable = 0
+        self._writer_id = secrets.token_bytes(8)
+        self._own_writers = {self._writer_id}
+        # RocksDB tries every five seconds whether there is room again; meanwhile its log has "previous error".
+        self._disk_full = False
+        self.failed: str | None = None
+        self._options = rocksdict.WriteOptions()
+        self._options.sync = False
+        # The driver's stub calls it a method; it is a property.
+        setattr(self._options, "disable_wal", engine.options.durability == "none")  # noqa: B010
+
+    def commit(self, batch: WriteBatch) -> None:
+        """Apply a batch and return when it is as durable as the store was asked to be."""
+        failure: exc.Error | None = None
+        attempt = _Attempt()
+        with HeldInterrupts() as interrupts:
+            try:
+                if len(batch):
+                    self._commit(batch, attempt, interrupts)
+                else:
+                    with self.locked("batch_write", interrupts):
+                        self._check_expectations(batch)
+            except exc.Error as error:
+                failure = error
+            except KeyboardInterrupt as error:
+                if not attempt.sequence:
+                    raise  # nothing was written
+                raise self._interrupted(attempt) from error
+        if interrupts.pending:
+            try:
+                interrupts.deliver()
+            except KeyboardInterrupt as error:
+                raise (self._interrupted(attempt) if failure is None else _with_interrupt(failure)) from error
+        if failure is not None:
+            raise failure
+
+    def _commit(self, batch: WriteBatch, attempt: _Attempt, interrupts: HeldInterrupts) -> None:
+        engine = self._engine
+        families = engine.known
+        # The driver's batch is built before the lock is taken, unless it depends on what is read under the lock.
+        native = None if batch.adds else self._native_batch(families, batch.changes)
+        try:
+            with self.locked("batch_write", interrupts):
+                self._check_expectations(batch)
+                if native is None or engine.known is not families:
+                    for cf in batch.families():
+                        engine.family(cf, "batch_write")
+                    changes: Any = expectations.resolve(batch, _Live(engine)) if batch.adds else batch.changes
+                    native = self._native_batch(engine.known, changes)
+                sequence = attempt.sequence = engine.states.advance()
+                attempt.token = self._token(sequence)
+                native.put(
+                    _TOKEN + self._writer_id,
+                    _number.pack(sequence, int(time.time())),
+                    engine.known[RESERVED_FAMILY].handle,
+                )
+                try:
+                    engine.database.write(native, self._options)
+                except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
+                    self._write_failed(error, sequence)
+                attempt.written = True
+                engine.counters["batches"] += 1
+            if self._synced:
+                self.sync(sequence, interrupts)
+                attempt.durable = True
+            else:
+                engine.counters["commits"] += 1
+                self._disk_full = False
+        finally:
+            # The driver's batch keeps the database open, and a traceback would keep the batch.
+            native = None
+
+    def _interrupted(self, attempt: _Attempt) -> exc.CommitInterrupted:
+        if attempt.durable or not self._synced:
+            what = "it is applied"
+        elif attempt.written:
+            what = "it is applied, and on disk with the next commit"
+        else:
+            what = "reopening decides its outcome"
+        # Whoever asks for the outcome later must not find the number of a later commit.
+        self._retire_token(attempt.sequence)
+        return exc.CommitInterrupted(
+            f"interrupted during the commit; {what}",
+            **self._engine.facts(
+                "batch_write", token=attempt.token, outcome="applied" if attempt.written else "unknown"
+            ),
+        )
+
+    def _native_batch(self, families: Mapping[str, Family], changes: Mapping[str, Any]) -> rocksdict.WriteBatch:
+        native = rocksdict.WriteBatch(raw_mode=True)
+        for cf, family_changes in changes.items():
+            # With a default family the driver clones no handle per key, which saves a third of the time.
+            family = families.get(cf)
+            if family is None:  # dropped by another thread since the batch was looked at
+                raise self._engine.unknown(cf, "batch_write")
+            native.set_default_column_family(family.handle)
+            if Deletion in set(map(type, family_changes.values())):
+                for key, change in family_changes.items():
+                    if change.__class__ is bytes:
+                        native[key] = change
+                    else:
+                        del native[key]
+            else:
+                for key, change in family_changes.items():
+                    native[key] = change
+        return native
+
+    def _check_expectations(self, batch: WriteBatch) -> None:
+        if batch.expectations or batch.ranges:
+            try:
+                expectations.check_expectations(batch, _Live(self._engine), self._engine.facts("batch_write"))
+            except exc.ConflictError:
+                self._engine.counters["conflicts"] += 1
+                raise
+
+    def sync(self, sequence: int, interrupts: HeldInterrupts | None = None) -> None:
+        """Return when write number ``sequence`` is on disk: the first to come syncs for all that wrote before.
+
+        Args:
+            sequence: number of the write.
+            interrupts: where Ctrl-C is being held back, if it is.
+        """
+        if self._durable >= sequence:
+            return
+        if interrupts is not None:
+            self._sync(sequence, interrupts)
+            return
+        with HeldInterrupts() as held:
+            self._sync(sequence, held)
+        held.deliver()
+
+    def _sync(self, sequence: int, interrupts: HeldInterrupts) -> None:
+        request = _Sync(sequence)
+        if not self._join(request, interrupts):
+            return
+        reached: list[_Sync] = []
+        try:
+            if self._durable < sequence:
+                self._sync_log(sequence)
+            reached = self._syncs.take(lambda waiting: waiting.sequence <= self._durable)
+        finally:
+            self._syncs.finish(reached, request)
+
+    def _join(self, request: _Sync, interrupts: HeldInterrupts) -> bool:
+        while True:
+            try:
+                return self._syncs.join(request, None, interrupts)
+            except Withdrawn:
+                interrupts.deliver()
+
+    def _sync_log(self, sequence: int) -> None:
+        engine = self._engine
+        if self.failed is not None:
+            facts = engine.facts("batch_write", outcome="unknown", token=self._token(sequence))
+            raise exc.ReopenRequired(self.failed, **facts)
+        with engine.commit_lock:
+            reached = engine.states.prepare()
+        try:
+            engine.database.flush_wal(True)
+        except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
+            self._sync_failed(error, sequence)
+        engine.counters["commits"] += 1
+        self._disk_full = False
+        self._durable = reached.sequence
+        engine.states.publish(reached)
+
+    def settle(self) -> None:
+        """Return when snapshots are of the families as they are now."""
+        if self._synced:
+            self.sync(self._engine.states.sequence)
+
+    def locked(self, operation: str, interrupts: HeldInterrupts) -> _Locked:
+        """Hold the commit lock for a ``with`` block within one that holds Ctrl-C back."""
+        return _Locked(self, self._engine, operation, interrupts)
+
+    @contextlib.contextmanager
+    def exclusive(self, operation: str) -> Iterator[None]:
+        """Hold the commit lock, for what is no commit."""
+        with HeldInterrupts() as interrupts:
+            try:
+                with self.locked(operation, interrupts):
+                    yield
+            finally:
+                interrupts.deliver()
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Hold all locks: no commit and no sync is under way."""
+        with HeldInterrupts() as interrupts:
+            request = _Sync(sys.maxsize)  # which no sync reaches, so that it ends up leading
+            self._join(request, interrupts)
+            try:
+                with self._engine.commit_lock:
+                    yield
+            finally:
+                self._syncs.finish([], request)
+                interrupts.deliver()
+
+    # ---- tokens and outcomes
+
+    def _token(self, sequence: int) -> bytes:
+        return self._writer_id + sequence.to_bytes(8, "big")
+
+    def _retire_token(self, sequence: int) -> bytes:
+        """The token of a commit whose outcome is open; later commits leave it alone."""
+        token = self._token(sequence)
+        self._writer_id = secrets.token_bytes(8)
+        self._own_writers.add(self._writer_id)
+        return token
+
+    def _write_failed(self, error: Exception, sequence: int) -> None:
+        if self._full(error):
+            # Nothing reached the memtables, so readers have nothing to wait for.
+            self._engine.states.retreat()
+        # What failed may yet be in the log and come back on reopening.
+        self._raise_failure(error, self._retire_token(sequence))
+
+    def _sync_failed(self, error: Exception, sequence: int) -> None:
+        if not self._full(error):
+            self.failed = (
+                f"RocksDB could not sync its log ({error}); close the store and open it again"
+                " (all that was acknowledged is there)"
+            )
+        self._raise_failure(error, self._retire_token(sequence))
+
+    def _full(self, error: Exception) -> bool:
+        if disk_full(error):
+            self._disk_full = True
+        return self._disk_full
+
+    def _raise_failure(self, error: Exception, token: bytes) -> None:
+        facts = self._engine.facts("batch_write", token=token, outcome="unknown", engine_message=str(error))
+        if self._disk_full:
+            raise exc.DiskFull(
+                f"the disk is full: {error}; free space and try again (RocksDB resumes some seconds after there is room"
+                " for a write buffer)",
+                **facts,
+            ) from error
+        raise exc.CommitOutcomeUnknown(
+            f"the commit failed in the engine: {error}; after reopening, commit_outcome(token) says whether it was"
+            " applied",
+            **facts,
+        ) from error
+
+    def outcome(self, token: bytes) -> exc.Outcome:
+        """What became of the commit that ``token`` stands for."""
+        if not isinstance(token, bytes) or len(token) != 16:
+            raise exc.ArgumentError(f"{token!r} is no commit token; one is the 16 bytes of CommitOutcomeUnknown.token")
+        if token[:8] in self._own_writers:
+            return "unknown"  # the log may hold what the memtables do not; reopening decides
+        raw = self._engine.get(RESERVED_FAMILY, _TOKEN + token[:8])
+        reached = _number.unpack(raw)[0] if raw is not None else 0
+        return "applied" if reached >= int.from_bytes(token[8:], "big") else "not_applied"
+
+    def sweep(self) -> None:
+        """Remove the tokens of writers long gone."""
+        tokens = [
+            pair for chunk in RocksDBScan(self._engine, None, RESERVED_FAMILY, _TOKEN, None, False) for pair in chunk
+        ]
+        if len(tokens) > _TOKENS_KEPT:
+            old = WriteBatch()
+            for key, value in tokens:
+                if _number.unpack(value)[1] < time.time() - _TOKEN_SECONDS:
+                    old.delete(RESERVED_FAMILY, key)
+            if old:
+                self.commit(old)
+
+
+class _Locked:
+    """Holds the commit lock. A class, as a generator would cost three times as much on every commit."""
+
+    __slots__ = ("_committer", "_engine", "_interrupts", "_operation")
+
+    def __init__(self, committer: Committer, engine: RocksDBEngine, operation: str, interrupts: HeldInterrupts) -> None:
+        self._committer, self._engine, self._operation = committer, engine, operation
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        engine = self._engine
+        if not engine.commit_lock.acquire(blocking=False):
+            self._wait()
+        failed = self._committer.failed
+        if failed is not None:
+            engine.commit_lock.release()
+            raise exc.ReopenRequired(failed, **engine.facts(self._operation))
+
+    def _wait(self) -> None:
+        engine = self._engine
+        deadline = time.monotonic() + engine.options.write_timeout
+        while not engine.commit_lock.acquire(timeout=max(min(deadline - time.monotonic(), POLL), 0.0)):
+            self._interrupts.deliver()
+            if time.monotonic() >= deadline:
+                raise exc.LockTimeout(
+                    f"{engine.path} is held by another thread for longer than lock_timeout,"
+                    f" {engine.options.write_timeout:g} s; nothing was applied, try again",
+                    **engine.facts(self._operation),
+                )
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.commit_lock.release()
+
+
+class _Live:
+    """The live database, for expectations and additions under the commit lock."""
+
+    def __init__(self, engine: RocksDBEngine) -> None:
+        self._engine = engine
+
+    def multi_get(self, cf: str, keys: list[bytes]) -> list[bytes | None]:
+        return self._engine.multi_get(cf, keys)
+
+    def scan(self, cf: str, start: bytes, stop: bytes | None) -> Iterator[Pair]:
+        if stop is not None and start >= stop:
+            return
+        for chunk in RocksDBScan(self._engine, None, cf, start, stop, False):
+            yield from chunk

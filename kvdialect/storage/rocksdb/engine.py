@@ -1,0 +1,450 @@
+r"""The RocksDB engine: opening, column families, reads.
+
+Layout: one database per store, one RocksDB column family per family, values as they are, as RocksDB checksums its
+blocks. The library's own family, ``kvdialect``, holds under ``\xfft<writer>`` the number of the last commit of each
+writer; everything below ``\xff`` in it belongs to other layers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import rocksdict
+
+from kvdialect import exc
+from kvdialect.storage import shared
+from kvdialect.storage.batch import WriteBatch, check_key
+from kvdialect.storage.contract import Capabilities, StorageBackend
+from kvdialect.storage.engine import Engine
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
+from kvdialect.storage.rocksdb.commit import Committer
+from kvdialect.storage.rocksdb.errors import translate
+from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
+from kvdialect.storage.rocksdb.options import (
+    RocksDBOptions,
+    database_options,
+    family_options,
+    kept_options,
+    prefix_length_of,
+    read_options_file,
+    style_of,
+)
+from kvdialect.storage.rocksdb.reading import RocksDBSnapshot
+from kvdialect.storage.rocksdb.states import States
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Marker, open_directory
+
+# rocksdict raises bare Exception for whatever RocksDB says, and KeyError for a key that is not bytes.
+
+
+class Family:
+    """An open family: the driver's object for reads, its handle for batches, the length of its bloom prefix or None."""
+
+    __slots__ = ("handle", "prefix_length", "rdict")
+
+    def __init__(self, database: rocksdict.Rdict, name: str, prefix_length: int | None) -> None:
+        self.rdict = database.get_column_family(name)
+        self.handle = database.get_column_family_handle(name)
+        self.prefix_length = prefix_length
+
+    def release(self) -> None:
+        """Let go of the driver's objects, which keep the database open, even if a traceback keeps this one."""
+        del self.rdict, self.handle
+
+
+class RocksDBEngine(Engine):
+    """An open RocksDB database.
+
+    Attributes:
+        database: the driver's database.
+        known: the families by name; replaced, never changed, so that a writer can tell whether they are still those it
+            looked at.
+        gets: the driver's ``get`` of each family.
+        commit_lock: guards writes, pinning and families.
+        total_order: read options that pass by bloom filters of prefixes.
+        states: what snapshots read.
+    """
+
+    name = "rocksdb"
+
+    def __init__(self, path: str, options: RocksDBOptions, declared: Mapping[str, ColumnFamilyOptions]) -> None:
+        super().__init__(path, options)
+        self.path: str = path
+        self.options: RocksDBOptions = options
+        writable = options.mode == "rw"
+        self.capabilities = Capabilities(
+            checksums="engine",
+            multi_process_readers=True,
+            secondary=True,
+            writable=writable,
+            durabilities=frozenset({"sync", "wal", "none"}),
+        )
+        self._cache = rocksdict.Cache(options.block_cache_size)
+        self._lock_file: FileLock | None = None
+        self._scratch: str | None = None
+        self.known: dict[str, Family] = {}
+        self.gets: dict[str, Callable[[Any], Any]] = {}
+        self.commit_lock = threading.Lock()
+        self.total_order = rocksdict.ReadOptions()
+        self.total_order.set_total_order_seek(True)
+        self._committer = Committer(self)
+        self.states = States(self, synced=writable and options.durability == "sync", catch_up=self._committer.sync)
+        note_use()
+        try:
+            if writable:
+                self._lock_directory()
+                self._check_threads()
+            marker = Marker(format=FORMAT, engine="rocksdb", checksum=False)
+            open_directory(path, marker, checksum=None, writable=writable, build=_build)
+            if writable:
+                self._lock_directory()
+            self.database = self._open_database(declared)
+            if writable:
+                self._committer.sweep()
+        except BaseException:
+            self._unlock_directory()
+            raise
+
+    # ------------------------------------------------------------------ opening
+
+    def _lock_directory(self) -> None:
+        """Take the store's lock.
+
+        It comes before the driver touches the path: rocksdict rewrites a file there before it finds RocksDB's own lock
+        taken.
+        """
+        if self._lock_file is not None or not os.path.exists(os.path.join(self.path, MARKER)):
+            return  # no store yet: nothing is written into a directory before it is known to be ours
+        try:
+            lock = FileLock(os.path.join(self.path, LOCK_FILE))
+        except OSError as error:
+            raise exc.BackendError(
+                f"cannot write to {self.path}: {error.strerror}", **self.facts("open", engine_message=str(error))
+            ) from error
+        if not lock.acquire(self.options.lock_timeout or 0.0):
+            pid = lock.holder()
+            lock.close()
+            raise exc.StoreLocked(
+                f"{self.path} is held by pid {pid}; RocksDB admits one process for writing"
+                " (open it there, or with mode=ro or mode=secondary)",
+                **self.facts("open", holder_pid=pid),
+            )
+        lock.note_holder()
+        self._lock_file = lock
+
+    def _check_threads(self) -> None:
+        parent = threads_lost_in()
+        if parent is not None:
+            raise exc.ForkedProcess(
+                f"RocksDB was used in pid {parent}, and its threads did not survive the fork to pid {os.getpid()},"
+                f" where flushes would wait for ever; to write {self.path} here, start the process by spawn or"
+                " forkserver, or fork before the first store is opened (mode=ro and mode=secondary work)",
+                **self.facts("open", opened_pid=parent, pid=os.getpid()),
+            )
+
+    def _unlock_directory(self) -> None:
+        lock, self._lock_file = self._lock_file, None
+        if lock is not None:
+            lock.release()
+            lock.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _open_database(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
+        options = self.options
+        written = read_options_file(self.path)
+        try:
+            existing = rocksdict.Rdict.list_cf(self.path)
+            loaded = rocksdict.Options.load_latest(self.path, cache=self._cache)[1] if written else {}
+        except Exception as error:
+            raise translate(self, error, "open") from error
+        families: dict[str, rocksdict.Options] = {}
+        prefixes: dict[str, int | None] = {}
+        for name in {*existing, *(declared if options.mode == "rw" else ()), RESERVED_FAMILY, "default"}:
+            wanted = _OWN_OPTIONS if name in (RESERVED_FAMILY, "default") else declared.get(name)
+            if wanted is None and name not in loaded:
+                wanted = ColumnFamilyOptions()
+            if wanted is None:
+                # Not declared: as it was when RocksDB last wrote its options.
+                self._check_open_files(name, style_of(written[name]))
+                families[name] = kept_options(loaded[name], written[name], self._cache, blooms=options.bloom)
+                prefixes[name] = prefix_length_of(written[name]) if options.bloom else None
+            else:
+                self._check_declared(name, wanted, written)
+                families[name] = family_options(wanted, self._cache, blooms=options.bloom)
+                prefixes[name] = wanted.prefix_length if wanted.bloom == "prefix" and options.bloom else None
+        access = rocksdict.AccessType.read_write()
+        if options.mode == "ro":
+            access = rocksdict.AccessType.read_only(False)
+        elif options.mode == "secondary":
+            self._scratch = None if options.secondary_path else tempfile.mkdtemp(prefix="kvdialect-secondary-")
+            access = rocksdict.AccessType.secondary(options.secondary_path or str(self._scratch))
+        try:
+            native = family_options(_OWN_OPTIONS, self._cache, blooms=False, native=database_options(options))
+            database = rocksdict.Rdict(self.path, native, column_families=families, access_type=access)
+            for name in families:
+                if name != "default":
+                    self._add_family(database, name, prefixes[name])
+        except Exception as error:
+            raise translate(self, error, "open") from error
+        return database
+
+    def _add_family(self, database: rocksdict.Rdict, name: str, prefix_length: int | None) -> None:
+        family = Family(database, name, prefix_length)
+        self.known = {**self.known, name: family}
+        self.gets[name] = family.rdict.get
+
+    def _check_declared(self, name: str, wanted: ColumnFamilyOptions, written: Mapping[str, Mapping[str, str]]) -> None:
+        """Refuse what may not change, before RocksDB sees it: a family opened as FIFO loses data at once."""
+        style = style_of(written.get(name, {}))
+        if style is not None and style != wanted.compaction:
+            raise exc.StoreFormatError(
+                f"column family {name} has compaction={style!r}, which is fixed when it is created; it was declared"
+                f" with compaction={wanted.compaction!r}",
+                **self.facts("open", name=name),
+            )
+        self._check_open_files(name, wanted.compaction)
+
+    def _check_open_files(self, name: str, style: str | None) -> None:
+        if style == "fifo" and self.options.max_open_files != -1:
+            raise exc.ArgumentError(
+                f"column family {name} has compaction='fifo', which needs max_open_files=-1, not"
+                f" {self.options.max_open_files}",
+                **self.facts("open", name=name),
+            )
+
+    # ------------------------------------------------------------------ reading
+
+    def reader(self) -> Callable[[str, bytes], bytes | None]:
+        return self.get
+
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        """The value at ``key`` in the live database."""
+        try:
+            value = self.gets[cf](key)
+        except Exception as error:
+            raise self.read_error(error, "get", cf, key) from error
+        if value.__class__ is bytes:
+            return value
+        check_key(key, cf)  # a list would have been taken for several keys
+        return None
+
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        keys = list(keys)
+        try:
+            values: list[bytes | None] = self.gets[cf](keys)
+        except Exception as error:
+            if cf in self.gets:
+                for key in keys:
+                    check_key(key, cf)
+            raise self.read_error(error, "multi_get", cf) from error
+        if None in values:
+            for key in keys:
+                check_key(key, cf)
+        return values
+
+    def read_error(self, error: Exception, operation: str, cf: str, key: object = b"?") -> Exception:
+        """Which error to raise for what the driver raised on a read."""
+        try:
+            self.family(cf, operation)
+            check_key(key, cf)
+        except (TypeError, exc.Error) as found:
+            return found
+        return translate(self, error, operation, cf=cf, key=key)
+
+    def take_snapshot(self) -> RocksDBSnapshot:
+        if self.options.max_snapshot_age is not None:
+            self.expire_snapshots()
+        return RocksDBSnapshot(self)
+
+    # ------------------------------------------------------------------ families
+
+    def families(self) -> Iterable[str]:
+        return list(self.known)
+
+    def family(self, cf: str, operation: str) -> Family:
+        """The family ``cf``, or UnknownColumnFamily."""
+        family = self.known.get(cf) if isinstance(cf, str) else None
+        if family is None:
+            self.check_process()  # a method of a handle that was fetched before the fork gets here: get = backend.get
+            raise self.unknown(cf, operation)
+        return family
+
+    def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
+        self._check_declared(name, options, {})
+        native = family_options(options, self._cache, blooms=self.options.bloom)
+        with self._committer.exclusive("create_column_family"):
+            if name in self.known:
+                raise exc.ColumnFamilyExists(
+                    f"column family {name} exists already", **self.facts("create_column_family", name=name)
+                )
+            try:
+                self.database.create_column_family(name, native)
+                prefixed = options.bloom == "prefix" and self.options.bloom
+                self._add_family(self.database, name, options.prefix_length if prefixed else None)
+            except Exception as error:
+                raise translate(self, error, "create_column_family") from error
+        self._committer.settle()
+
+    def drop_family(self, name: str) -> None:
+        with self._committer.exclusive("drop_column_family"):
+            self.family(name, "drop_column_family")
+            self.states.advance()
+            try:
+                self.database.drop_column_family(name)
+            except Exception as error:
+                raise translate(self, error, "drop_column_family") from error
+            self.gets.pop(name, None)
+            self.known = {other: family for other, family in self.known.items() if other != name}
+        self._committer.settle()
+
+    def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
+        self._check_declared(name, options, read_options_file(self.path))
+
+    # ------------------------------------------------------------------ the rest
+
+    def commit(self, batch: WriteBatch) -> None:
+        for cf in batch.families():
+            self.family(cf, "batch_write")
+        self._committer.commit(batch)
+
+    def commit_outcome(self, token: bytes) -> exc.Outcome:
+        return self._committer.outcome(token)
+
+    def _flush_together(self) -> None:
+        """Flush the memtables of all families in one step: without a log a crash between two would tear commits.
+
+        The driver flushes one family at a time. But before RocksDB compacts a family it flushes, and with
+        atomic_flush that is all of them.
+        """
+        self.known[RESERVED_FAMILY].rdict.compact_range(None, None)
+
+    def flush(self) -> None:
+        try:
+            if self.options.durability == "none":
+                self._flush_together()
+            else:
+                for family in list(self.known.values()):
+                    family.rdict.flush(True)
+                self.database.flush_wal(True)
+        except Exception as error:
+            raise translate(self, error, "flush") from error
+
+    def compact(self, cf: str) -> None:
+        try:
+            self.family(cf, "compact").rdict.compact_range(None, None)
+        except Exception as error:
+            raise translate(self, error, "compact") from error
+
+    def catch_up(self) -> None:
+        if self.options.mode != "secondary":
+            return
+        with self._committer.exclusive("catch_up"):
+            self.states.advance()
+            try:
+                self.database.try_catch_up_with_primary()
+            except Exception as error:
+                raise translate(self, error, "catch_up") from error
+
+    def stats(self) -> dict[str, Any]:
+        families = [family.rdict for family in list(self.known.values())]
+
+        def total(name: str) -> int:
+            return sum(rdict.property_int_value(name) or 0 for rdict in families)
+
+        return {
+            "block_cache_bytes": self._cache.get_usage(),
+            "memtable_bytes": total("rocksdb.cur-size-all-mem-tables"),
+            "used_bytes": total("rocksdb.total-sst-files-size"),
+            "background_errors": self.database.property_int_value("rocksdb.background-errors"),
+        }
+
+    def close(self) -> None:
+        with self._committer.quiet():
+            failure: Exception | None = None
+            if self.options.mode == "rw" and self.options.durability == "none":
+                try:
+                    self._flush_together()
+                except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; raised below
+                    failure = error
+            # RocksDB closes, and gives its lock back, only when nothing of the driver refers to it any more.
+            self.closed = True
+            self.states.clear()
+            self.gets.clear()
+            families, self.known = self.known, {}
+            for family in families.values():
+                family.release()
+            # What is acknowledged is in the log, so that memtables which cannot be flushed now (a full disk, a damaged
+            # file) are no failure; the database then goes with the last reference to it.
+            with contextlib.suppress(Exception):
+                self.database.close()
+            del self.database
+            self._unlock_directory()
+        if failure is not None and self._committer.failed is None:
+            raise translate(self, failure, "close") from failure
+
+    def native_objects(self) -> Iterable[object]:
+        if self._lock_file is not None:
+            self._lock_file.close()
+        yield self.database
+        for family in self.known.values():
+            yield family.rdict
+            yield family.handle
+        yield from self.gets.values()
+        yield from self.states.natives()
+        # A bound method that was fetched before the fork finds nothing from here on.
+        self.gets.clear()
+        self.known = {}
+
+
+_OWN_OPTIONS: Final = ColumnFamilyOptions(write_buffer_size="4MiB")
+
+
+def _build(path: str) -> None:
+    """Make an empty store in a directory: just the library's own family, as each further one takes its time."""
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    own = {RESERVED_FAMILY: rocksdict.Options(raw_mode=True)}
+    try:
+        rocksdict.Rdict(path, options, column_families=own).close()
+    except Exception as error:
+        raise exc.BackendError(
+            f"cannot create a store at {path}: {error}",
+            engine="rocksdb",
+            path=path,
+            operation="open",
+            engine_message=str(error),
+        ) from error
+
+
+class RocksDBBackend(shared.Handle):
+    """``rocksdb:///path``."""
+
+    engine: RocksDBEngine
+
+    @classmethod
+    def open(
+        cls, path: str | None, options: Mapping[str, Any], column_families: Mapping[str, ColumnFamilyOptions]
+    ) -> StorageBackend:
+        parsed = parse_store_options(RocksDBOptions, "rocksdb", options)
+        if path is None:
+            raise exc.ArgumentError("rocksdb:// needs a path, such as rocksdb:///data/kv")
+        if parsed.mode == "secondary" and parsed.max_open_files != -1:
+            raise exc.ArgumentError(f"mode=secondary needs max_open_files=-1, not {parsed.max_open_files}")
+        real = os.path.realpath(path)
+        # A reader and a secondary are databases of their own beside a primary, also within one process.
+        key = ("rocksdb", real, parsed.mode)
+        engine = shared.acquire(key, parsed, lambda: RocksDBEngine(real, parsed, column_families))
+        handle = cls(engine)
+        try:
+            handle.declare(column_families)
+        except BaseException:
+            handle.close()
+            raise
+        return handle

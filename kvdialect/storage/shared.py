@@ -1,0 +1,289 @@
+"""One engine per real path in a process, many handles on it.
+
+What ``open_backend`` returns for the built-in engines is a :class:`Handle` on an
+:class:`~kvdialect.storage.engine.Engine`: closing a handle ends the snapshots and iterators made from it, and the
+engine closes with its last handle. After a fork the child's handles refuse to work and the driver's objects are leaked
+on purpose.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from kvdialect import exc
+from kvdialect.storage.batch import WriteBatch
+from kvdialect.storage.contract import Capabilities, Pair, StorageBackend, check_bounds
+from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMaker, dead, forked
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
+
+
+class Handle(StorageBackend):
+    """A handle on an :class:`Engine`: what ``open_backend`` returns for the built-in engines."""
+
+    def __init__(self, engine: Engine, capabilities: Capabilities | None = None) -> None:
+        self.engine = engine
+        self.name = engine.name
+        self.path = engine.path
+        self.capabilities = capabilities or engine.capabilities
+        self.children = Children()
+        self.closed = False
+        self._read = engine.reader()
+        engine.handles.add(self)
+
+    # The engine's own function in place of this method would save a frame, but then nothing would hold the handle
+    # during ``open_backend(url).get(...)``.
+    def get(self, cf: str, key: bytes) -> bytes | None:
+        return self._read(cf, key)
+
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        return self.engine.multi_get(cf, keys)
+
+    def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
+        check_bounds(start, stop)
+        snapshot = self.snapshot()
+        if stop is not None and start >= stop:
+            snapshot.check_family(cf)
+            snapshot.close()
+            return iter(())
+        pairs = snapshot.open_scan(cf, start, stop, reverse)
+        pairs.snapshot = snapshot
+        pairs.own_snapshot = True
+        snapshot.scans.add(pairs)
+        return chain.from_iterable(pairs)
+
+    def snapshot(self) -> EngineSnapshot:
+        engine = self.engine
+        engine.check_process()
+        snapshot = engine.take_snapshot()
+        snapshot.owner = self
+        self.children.add(snapshot)
+        return snapshot
+
+    def batch_write(self, batch: WriteBatch) -> None:
+        engine = self.engine
+        engine.check_process()
+        if not self.capabilities.writable:
+            raise exc.ReadOnlyStore(
+                f"{self.name}:{self.path} is open for reading; writing needs mode=rw", **engine.facts("batch_write")
+            )
+        if batch.nbytes > engine.options.max_batch_bytes:
+            raise exc.BatchTooLarge(
+                f"the batch holds {batch.nbytes} bytes; max_batch_bytes is {engine.options.max_batch_bytes}"
+                " (commit in smaller batches or raise it)",
+                **engine.facts("batch_write", size=batch.nbytes, limit=engine.options.max_batch_bytes),
+            )
+        batch.validate(self.capabilities.key_limit)
+        if engine.options.max_snapshot_age is not None:
+            engine.expire_snapshots()
+        if batch:
+            engine.commit(batch)
+
+    def column_families(self) -> list[str]:
+        return sorted(name for name in self.engine.families() if name != RESERVED_FAMILY)
+
+    def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
+        self._check_writable("create_column_family")
+        self.engine.create_family(check_family_name(name), options or ColumnFamilyOptions())
+
+    def drop_column_family(self, name: str) -> None:
+        self._check_writable("drop_column_family")
+        if name == RESERVED_FAMILY or name not in self.engine.families():
+            raise exc.UnknownColumnFamily(name, **self.engine.facts("drop_column_family"))
+        self.engine.drop_family(name)
+
+    def declare(self, families: Mapping[str, ColumnFamilyOptions]) -> None:
+        """Create the families that are not there; refuse options of those that are and may not change."""
+        known = set(self.engine.families())
+        for name, options in families.items():
+            check_family_name(name)
+            if name in known:
+                self.engine.check_redeclared(name, options)
+            elif self.capabilities.writable:
+                try:
+                    self.engine.create_family(name, options)
+                except exc.ColumnFamilyExists:
+                    # Another process was first (LMDB); the two declarations must agree.
+                    self.engine.check_redeclared(name, options)
+
+    def flush(self) -> None:
+        self._check_writable("flush")
+        self.engine.flush()
+
+    def compact(self, cf: str) -> None:
+        if cf not in self.engine.families():
+            raise exc.UnknownColumnFamily(cf, **self.engine.facts("compact"))
+        self._check_writable("compact")
+        self.engine.compact(cf)
+
+    def commit_outcome(self, token: bytes) -> exc.Outcome:
+        self.engine.check_process()
+        return self.engine.commit_outcome(token)
+
+    def catch_up(self) -> None:
+        self.engine.catch_up()
+
+    def stats(self) -> dict[str, Any]:
+        snapshots = self.engine.snapshots()
+        now = time.monotonic()
+        return {
+            "engine": self.name,
+            "path": self.path,
+            **self.engine.counters,
+            "live_snapshots": len(snapshots),
+            "oldest_snapshot_seconds": max((now - snapshot.taken for snapshot in snapshots), default=0.0),
+            **self.engine.stats(),
+        }
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        engine = self.engine
+        self.kill(
+            lambda: exc.StoreClosed(
+                f"{engine.name}:{engine.path or ''} is closed; open it again", **engine.facts("use")
+            )
+        )
+        release(engine)
+
+    def kill(self, error: ErrorMaker) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        refuse = dead(error)
+        for name in _REFUSED_WHEN_CLOSED:
+            setattr(self, name, refuse)
+        for child in self.children:
+            child.kill(error)
+
+    def __del__(self) -> None:
+        if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
+            self.close()
+
+    def _check_writable(self, operation: str) -> None:
+        self.engine.check_process()
+        if not self.capabilities.writable:
+            raise exc.ReadOnlyStore(
+                f"{self.name}:{self.path} is open for reading; {operation} needs mode=rw",
+                **self.engine.facts(operation),
+            )
+
+
+_REFUSED_WHEN_CLOSED: Final = (
+    "get", "multi_get", "scan", "prefix_scan", "snapshot", "batch_write", "put", "delete", "column_families",
+    "create_column_family", "drop_column_family", "declare", "flush", "compact", "commit_outcome", "catch_up", "stats",
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ engines by path
+
+_log = logging.getLogger(__name__)
+
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+_engines: dict[tuple[str, ...], Engine] = {}
+_opening = threading.RLock()
+
+
+def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyEngine]) -> AnyEngine:
+    """Return the engine open under ``key`` with one more reference, or the one that ``make`` opens.
+
+    Raises:
+        ArgumentError: if it is open in this process with other options.
+    """
+    with _opening:
+        engine = _engines.get(key)
+        if engine is None:
+            engine = _engines[key] = make()
+        else:
+            check_same_options(engine, options)
+        engine.references += 1
+        return engine  # type: ignore[return-value]  # a key begins with its engine's name
+
+
+def check_same_options(engine: Engine, options: StoreOptions) -> None:
+    """Refuse options that differ from those with which this process has the store open."""
+    for field in attrs.fields(type(engine.options)):
+        mine, theirs = getattr(engine.options, field.name), getattr(options, field.name)
+        if mine != theirs and field.name not in ("mode", "checksum"):
+            raise exc.ArgumentError(
+                f"{engine.name}:{engine.path} is open in this process with {field.name}={mine!r}, not {theirs!r};"
+                " open it with the same options, or close it first",
+                **engine.facts("open"),
+            )
+
+
+def release(engine: Engine) -> None:
+    with _opening:
+        engine.references -= 1
+        if engine.references > 0:
+            return
+        for key, other in list(_engines.items()):
+            if other is engine:
+                del _engines[key]
+        engine.close()
+
+
+def is_open(key: tuple[str, ...]) -> bool:
+    """True if this process has the store open."""
+    return key in _engines
+
+
+def _close_all() -> None:
+    for engine in list(_engines.values()):
+        for handle in engine.handles:
+            try:
+                handle.close()
+            except exc.Error:
+                _log.exception("closing %s at exit failed", handle)
+
+
+atexit.register(_close_all)
+
+inherited_paths: set[str] = set()
+"""Paths of stores that were open when this process was forked."""
+
+
+def _after_fork_in_child() -> None:
+    global _opening  # noqa: PLW0603 - another thread of the parent may have held it
+    _opening = threading.RLock()
+    for engine in _engines.values():
+        error = forked(engine)
+        if engine.path is not None:
+            inherited_paths.add(engine.path)
+        for handle in engine.handles:
+            _leak_scans(handle)
+            handle.kill(error)
+        for native in engine.native_objects():
+            leak(native)
+        leak(engine)
+    _engines.clear()
+
+
+def _leak_scans(handle: Handle) -> None:
+    for child in handle.children:
+        leak(child)
+        for scan in child.scans:
+            leak(scan)
+
+
+def leak(thing: object) -> None:
+    """Keep an object alive for ever.
+
+    In a forked child, finalising the driver's objects would write into the parent's files or free its reader slots. A
+    module global would not do, as the interpreter clears those at exit.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,356 @@
+"""The directory of a store: its marker, its creation in one step, its lock.
+
+A store is a directory that holds the engine's own files and a marker file, ``KVDIALECT``, with what must not change
+for as long as it exists. A new one is made beside its path and renamed into place, so that a crash leaves the whole
+store or none of it; where that cannot be (a mount point), it is made in place and the marker comes last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from kvdialect import exc
+
+MARKER: Final = "KVDIALECT"
+LOCK_FILE: Final = "kvdialect.lock"
+FORMAT: Final = 1
+"""Version of the storage format. 1: release 0.1."""
+
+_UNFINISHED: Final = "KVDIALECT.creating"
+# What may lie in a directory that still counts as empty: ext4 puts the first into every file system, and a writer that
+# waits for the lock the second.
+_IGNORED: Final = frozenset({"lost+found", LOCK_FILE})
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fixed when a store is created; kept as JSON, so that any tool can read it.
+
+    Attributes:
+        format: version of the storage format.
+        engine: name of the engine.
+        checksum: True if every value has a checksum of this library beside it.
+    """
+
+    format: int
+    engine: str
+    checksum: bool
+
+
+def open_directory(
+    path: str, wanted: Marker, *, checksum: bool | None, writable: bool, build: Callable[[str], None]
+) -> Marker:
+    """Return the marker of the store at ``path``, after creating the store there if need be.
+
+    Args:
+        path: the store's directory, absolute.
+        wanted: what a new store gets.
+        checksum: what the caller asked for explicitly, or None.
+        writable: whether a store may be created.
+        build: makes an empty store of the engine in the directory given, and closes it.
+
+    Raises:
+        NotAStore: if something else is there, or nothing and the store is to be opened for reading.
+        StoreFormatError: if the store there is of another engine, format or checksum setting.
+    """
+    marker = read_marker(path)
+    if marker is None:
+        if not writable:
+            raise exc.NotAStore(f"there is no store at {path}; mode=rw creates one", engine=wanted.engine, path=path)
+        create(path, wanted, build)
+        marker = read_marker(path)
+        assert marker is not None, "create() ends with a marker or an error"
+    if marker.format > FORMAT:
+        raise exc.StoreFormatError(
+            f"the store at {path} has storage format {marker.format}; this release reads up to {FORMAT}"
+            " (use a newer release of kvdialect)",
+            engine=wanted.engine, path=path, operation="open",
+        )  # fmt: skip
+    if marker.engine != wanted.engine:
+        raise exc.StoreFormatError(
+            f"the store at {path} belongs to {marker.engine}, not {wanted.engine}; open it as {marker.engine}:///...",
+            engine=wanted.engine, path=path, operation="open",
+        )  # fmt: skip
+    if checksum is not None and checksum != marker.checksum and marker.engine == "lmdb":
+        was, now = ("on", "off") if marker.checksum else ("off", "on")
+        raise exc.StoreFormatError(
+            f"the store at {path} was created with checksum={was}, which is fixed; it cannot be opened with"
+            f" checksum={now} (leave the option out, or copy the store)",
+            engine=wanted.engine, path=path, operation="open",
+        )  # fmt: skip
+    return marker
+
+
+def read_marker(path: str) -> Marker | None:
+    """Return the marker at ``path``, or None where a store may be created: at nothing, or in an empty directory.
+
+    Raises:
+        NotAStore: if something else is there.
+        StoreFormatError: if there is a marker that cannot be read.
+    """
+    try:
+        raw = Path(path, MARKER).read_bytes()
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise exc.NotAStore(f"{path} is a file; a store is a directory", path=path) from None
+    except OSError as error:
+        raise exc.BackendError(f"cannot read {path}: {error.strerror}", path=path, operation="open") from error
+    else:
+        try:
+            return msgspec.json.decode(raw, type=Marker)
+        except msgspec.DecodeError as error:
+            raise exc.StoreFormatError(
+                f"the marker {MARKER} in {path} cannot be read: {error} (restore it from a backup)", path=path
+            ) from error
+    try:
+        entries = set(os.listdir(path)) - _IGNORED
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise exc.NotAStore(f"{path} is a file; a store is a directory", path=path) from None
+    if not entries or _UNFINISHED in entries:
+        return None
+    shown = ", ".join(sorted(entries)[:3])
+    raise exc.NotAStore(
+        f"{path} is a directory with {len(entries)} entries ({shown}, ...) and no {MARKER} file: it is no store of"
+        " kvdialect (give a path that does not exist yet, or an empty directory)",
+        path=path,
+    )
+
+
+def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
+    """Create a store at ``path``: whole, or not at all."""
+    parent = os.path.dirname(path)
+    try:
+        os.makedirs(parent, exist_ok=True)
+    except OSError as error:
+        raise exc.BackendError(
+            f"cannot create {parent}: {error.strerror}", path=path, operation="open", engine=marker.engine
+        ) from error
+    _sweep(parent, path)
+    aside = os.path.join(parent, f"{_aside_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        os.mkdir(aside)
+    except OSError:
+        # No right to write beside the path; inside it there may be one.
+        _create_in_place(path, marker, build)
+        return
+    try:
+        build(aside)
+        _write_marker(aside, marker)
+        _sync_tree(aside)
+        try:
+            if os.name == "nt" and os.path.isdir(path):
+                os.rmdir(path)
+            os.rename(aside, path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and os.path.exists(os.path.join(path, MARKER)):
+                return  # another process was first; its store is as good
+            _create_in_place(path, marker, build)
+            return
+        _sync(parent)
+    except OSError as error:
+        raise _cannot_create(path, marker, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _cannot_create(path: str, marker: Marker, error: OSError) -> exc.BackendError:
+    return exc.BackendError(
+        f"cannot create a store at {path}: {error.strerror or error}",
+        path=path, operation="open", engine=marker.engine, engine_message=str(error),
+    )  # fmt: skip
+
+
+def _create_in_place(path: str, marker: Marker, build: Callable[[str], None]) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+        with FileLock(os.path.join(path, LOCK_FILE)).held(timeout=10.0):
+            if os.path.exists(os.path.join(path, MARKER)):
+                return  # another process was first
+            unfinished = os.path.join(path, _UNFINISHED)
+            if os.path.exists(unfinished):
+                _empty(path)
+            Path(unfinished).touch()
+            _sync(path)
+            build(path)
+            _sync_tree(path)
+            _write_marker(path, marker)
+            os.remove(unfinished)
+            _sync(path)
+    except OSError as error:
+        raise _cannot_create(path, marker, error) from error
+
+
+def _empty(path: str) -> None:
+    """Remove what an interrupted creation in place left."""
+    for entry in os.listdir(path):
+        if entry not in _IGNORED and entry != _UNFINISHED:
+            inside = os.path.join(path, entry)
+            if os.path.isdir(inside) and not os.path.islink(inside):
+                shutil.rmtree(inside)
+            else:
+                os.remove(inside)
+
+
+def _aside_prefix(path: str) -> str:
+    return f".{os.path.basename(path)}.kvdialect-creating-"
+
+
+def _sweep(parent: str, path: str) -> None:
+    """Remove directories that processes, dead by now, left beside ``path`` when they were killed while creating."""
+    prefix = _aside_prefix(path)
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(parent):
+            if entry.startswith(prefix):
+                pid = entry[len(prefix) :].split("-")[0]
+                if pid.isdigit() and not process_alive(int(pid)):
+                    shutil.rmtree(os.path.join(parent, entry), ignore_errors=True)
+
+
+def process_alive(pid: int) -> bool:
+    """False if it is certain that no process ``pid`` runs on this machine."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write_marker(path: str, marker: Marker) -> None:
+    temporary = os.path.join(path, MARKER + ".new")
+    with open(temporary, "wb") as file:
+        file.write(msgspec.json.encode(marker) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, os.path.join(path, MARKER))
+    _sync(path)
+
+
+def _sync_tree(path: str) -> None:
+    for directory, _, files in os.walk(path):
+        for file in files:
+            _sync(os.path.join(directory, file))
+        _sync(directory)
+
+
+def _sync(path: str) -> None:
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows has no fsync of directories
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FileLock:
+    """An exclusive lock on a file, between processes and between holders in one process.
+
+    The kernel frees it when its holder dies. It is taken with flock(2), which unlike POSIX locks is not lost when some
+    other code of the process closes the same file; on Windows with LockFile through ``msvcrt``.
+
+    Args:
+        path: the lock's file, created if missing and never removed. It holds the holder's process id as text.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+    def acquire(self, timeout: float, *, waiting: Callable[[], object] | None = None) -> bool:
+        """Take the lock; return False if it was not to be had in time.
+
+        Args:
+            timeout: seconds to wait.
+            waiting: called every 20 ms or sooner during a wait, which ends with what it raises.
+        """
+        if _try_lock(self._descriptor):
+            return True
+        deadline = time.monotonic() + timeout
+        pause = 0.0002
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, 0.02)
+            if waiting is not None:
+                waiting()
+            if _try_lock(self._descriptor):
+                return True
+        return False
+
+    def release(self) -> None:
+        """Give the lock back."""
+        _unlock(self._descriptor)
+
+    @contextlib.contextmanager
+    def held(self, timeout: float) -> Any:
+        """Hold the lock for a ``with`` block, then close the file."""
+        try:
+            if not self.acquire(timeout):
+                raise exc.LockTimeout(f"{self.path} is held by pid {self.holder()}", path=self.path)
+            try:
+                yield
+            finally:
+                self.release()
+        finally:
+            self.close()
+
+    def note_holder(self) -> None:
+        """Write this process's id into the file, for the message that others give."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+    def holder(self) -> int | None:
+        """The process id that the file names, or None."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(self.path).read_bytes())
+        return None
+
+    def close(self) -> None:
+        """Close the file. In a forked child this leaves the parent's lock alone."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the process id, which others read
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

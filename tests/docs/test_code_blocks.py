@@ -1,0 +1,58 @@
+"""The Python of the documentation: every block runs as it stands, page by page, in a directory of its own."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+FENCE = re.compile(r"^( *)(```+)python\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+ANY_FENCE = re.compile(r"^[ >]*```+ *\{?(?:py|code)", re.MULTILINE)
+ENGINES = re.compile(r"\b(lmdb|rocksdb)://")
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield each block, below as many empty lines as stand before it: so a traceback names the page's own line."""
+    for match in FENCE.finditer(text):
+        yield "\n" * text.count("\n", 0, match.start(3)) + textwrap.dedent(match[3])
+
+
+def pages_with_code() -> list[object]:
+    found = []
+    for page in PAGES:
+        code = "".join(blocks(page.read_text("utf-8")))
+        if code:
+            marks = [pytest.mark.engine(name) for name in sorted(set(ENGINES.findall(code)))]
+            found.append(pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks))
+    return found
+
+
+@pytest.mark.parametrize("page", pages_with_code())
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """A page's blocks run in order, as a reader would type them; its asserts are what the page claims."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": page.stem}
+    for code in blocks(page.read_text("utf-8")):
+        exec(compile(code, page, "exec"), namespace)  # noqa: S102 - our own documentation
+
+
+def test_the_pages_that_show_code_are_found():
+    """A fence that the pattern misses would leave a page untested."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        assert len(ANY_FENCE.findall(text)) == len(list(blocks(text))), page
+
+
+def test_a_block_keeps_its_line_number():
+    """The error of a block must point into the page and not into the block."""
+    (code,) = blocks("# Title\n\n```python\n1 / 0\n```\n")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile(code, "page.md", "exec"), {})  # noqa: S102
+    assert caught.tb.tb_next.tb_lineno == 4

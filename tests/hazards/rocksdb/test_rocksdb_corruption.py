@@ -1,0 +1,314 @@
+"""Hazards 9 and 12: damaged files are an error, never a short scan, a wrong value or a silent loss."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvdialect import ColumnFamilyOptions, exc, open_backend
+from kvdialect.storage import StorageBackend, WriteBatch
+
+pytestmark = pytest.mark.engine("rocksdb")
+
+Start = Callable[[str], Any]
+ROWS = 3000
+
+
+def value(number: int) -> bytes:
+    return hashlib.sha256(b"%d" % number).digest() * 4
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 3,000 rows in one uncompressed file of many blocks, closed."""
+    path = tmp_path_factory.mktemp("sound") / "store"
+    families = {"a": ColumnFamilyOptions(compression="none"), "b": ColumnFamilyOptions()}
+    with open_backend(f"rocksdb:///{path}", families) as backend:
+        batch = WriteBatch()
+        for number in range(ROWS):
+            batch.put("a", b"%05d" % number, value(number))
+        backend.batch_write(batch)
+        backend.flush()
+        backend.compact("a")
+    return path
+
+
+@pytest.fixture
+def damaged(sound: Path, path: Path) -> Path:
+    """A copy of it, for damage."""
+    shutil.copytree(sound, path)
+    return path
+
+
+def table(path: Path) -> Path:
+    return max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+
+
+def overwrite(file: Path, offset: int, data: bytes) -> None:
+    with file.open("r+b") as handle:
+        handle.seek(offset)
+        handle.write(data)
+
+
+def damage(path: Path, kind: str) -> None:
+    file = table(path)
+    middle = file.read_bytes().index(value(ROWS // 2))
+    if kind == "flipped bit":
+        overwrite(file, middle, bytes([value(ROWS // 2)[0] ^ 1]))
+    else:
+        overwrite(file, middle - middle % 4096, bytes(8192))
+
+
+def read_all(pairs: Any) -> tuple[list[tuple[bytes, bytes]], BaseException | None]:
+    """What a scan gave, and what ended it."""
+    found = []
+    try:
+        for pair in pairs:
+            found.append(pair)  # noqa: PERF402 - what came before the error counts
+    except exc.Error as error:
+        return found, error
+    return found, None
+
+
+@pytest.mark.parametrize("kind", ["flipped bit", "zeroed blocks"])
+def test_a_value_in_a_damaged_block_is_corruption(damaged: Path, url: str, kind: str) -> None:
+    """A read of a damaged block gave None or a wrong value instead of Corruption."""
+    damage(damaged, kind)
+    lost: list[bytes] = []
+    named: list[tuple[object, object]] = []
+    with open_backend(url) as backend:
+        for number in range(ROWS):
+            key = b"%05d" % number
+            try:
+                assert backend.get("a", key) == value(number)
+            except exc.Corruption as error:
+                lost.append(key)
+                named.append((error.facts["cf"], error.facts["key"]))
+        assert 0 < len(lost) < 200
+        assert named == [("a", key) for key in lost]
+        with pytest.raises(exc.Corruption):
+            backend.multi_get("a", [b"00000", lost[0]])
+        with backend.snapshot() as snapshot:
+            backend.put("b", b"k", b"v")
+            with pytest.raises(exc.Corruption):
+                snapshot.get("a", lost[0])
+            with pytest.raises(exc.Corruption):
+                snapshot.multi_get("a", [lost[0]])
+
+
+@pytest.mark.parametrize("kind", ["flipped bit", "zeroed blocks"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("pinned", [False, True], ids=["live", "pinned"])
+def test_a_scan_over_a_damaged_block_ends_in_corruption(
+    damaged: Path, url: str, kind: str, reverse: bool, pinned: bool
+) -> None:
+    """A scan ended early without an error (the driver's iterator hides it), or gave a wrong row."""
+    damage(damaged, kind)
+    wanted = [(b"%05d" % number, value(number)) for number in range(ROWS)][:: -1 if reverse else 1]
+    with open_backend(url) as backend, backend.snapshot() as snapshot:
+        if pinned:
+            backend.put("a", b"99999", b"later")
+        found, error = read_all(snapshot.scan("a", reverse=reverse))
+
+        assert isinstance(error, exc.Corruption)
+        assert "scan incomplete" in str(error)
+        assert found == wanted[: len(found)]
+        assert len(found) < ROWS
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_a_scan_of_a_range_that_begins_in_damage_is_corruption(damaged: Path, url: str, reverse: bool) -> None:
+    """A range of which not one row could be read came out empty."""
+    damage(damaged, "zeroed blocks")
+    with open_backend(url) as backend:
+        start, stop = b"%05d" % (ROWS // 2), b"%05d" % (ROWS // 2 + 2)
+        found, error = read_all(backend.scan("a", start, stop, reverse=reverse))
+
+    assert (found, type(error)) == ([], exc.Corruption)
+
+
+def test_sound_ranges_of_a_damaged_store_still_read(damaged: Path, url: str) -> None:
+    """Damage in one block made ranges elsewhere unreadable."""
+    damage(damaged, "zeroed blocks")
+    with open_backend(url) as backend:
+        assert [n for n in range(1000) if backend.get("a", b"%05d" % n) != value(n)] == []
+        assert sum(1 for _ in backend.scan("a", b"00100", b"01000")) == 900
+        assert sum(1 for _ in backend.scan("a", b"02000", b"02900", reverse=True)) == 900
+
+
+def test_an_error_of_a_scan_does_not_keep_the_store_open(damaged: Path, url: str) -> None:
+    """A Corruption that the program keeps (with the iterator in its traceback) left the closed store locked."""
+    damage(damaged, "zeroed blocks")
+    kept = []
+    for _ in range(2):
+        with open_backend(url) as backend, backend.snapshot() as snapshot:
+            kept += [read_all(backend.scan("a"))[1], read_all(snapshot.scan("a", reverse=True))[1]]
+            backend.put("b", b"k", b"v")
+            kept += [read_all(snapshot.scan("a"))[1]]
+
+    assert [type(error) for error in kept] == [exc.Corruption] * 6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_damage_never_gives_a_wrong_row(damaged: Path, process: Start, seed: int) -> None:
+    """Random flips in a table file gave a row that was never written, or a scan shorter than its silence."""
+    rng = random.Random(seed)
+    file = table(damaged)
+    size = file.stat().st_size
+    for _ in range(3):
+        overwrite(file, rng.randrange(size), rng.randbytes(rng.choice([1, 16, 300])))
+    other = process(
+        f"""
+        import hashlib
+        def value(n):
+            return hashlib.sha256(b"%d" % n).digest() * 4
+        verdict = "fine"
+        try:
+            with open_backend(URL) as backend:
+                for reverse in (False, True):
+                    found = []
+                    try:
+                        for key, got in backend.scan("a", reverse=reverse):
+                            if got != value(int(key)):
+                                verdict = "wrong value"
+                            found.append(key)
+                        if len(found) != {ROWS}:
+                            verdict = "short scan"
+                    except exc.Corruption:
+                        pass
+                for n in range(0, {ROWS}, 7):
+                    try:
+                        if backend.get("a", b"%05d" % n) != value(n):
+                            verdict = "wrong get"
+                    except exc.Corruption:
+                        pass
+        except exc.Corruption:
+            pass
+        say(verdict)
+        """
+    )
+
+    assert other.finish() == ["fine"]
+
+
+@pytest.mark.parametrize("left", [0, 1000, 100_000])
+def test_a_truncated_table_file_is_corruption(damaged: Path, url: str, left: int) -> None:
+    """A truncated table file was opened as if nothing were missing, or gave an untyped error."""
+    file = table(damaged)
+    with file.open("r+b") as handle:
+        handle.truncate(left)
+
+    with pytest.raises(exc.Corruption), open_backend(url) as backend:
+        list(backend.scan("a"))
+
+
+def test_a_missing_table_file_is_corruption(damaged: Path, url: str) -> None:
+    """A store whose table file is gone was opened as if nothing were missing, or gave another error."""
+    table(damaged).unlink()
+
+    with pytest.raises(exc.Corruption), open_backend(url) as backend:
+        list(backend.scan("a"))
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*"])
+@pytest.mark.parametrize("how", ["missing", "empty", "garbage"])
+def test_a_store_without_its_manifest_is_a_typed_error(damaged: Path, url: str, name: str, how: str) -> None:
+    """A missing or damaged CURRENT or MANIFEST made a new, empty store, or an error of no class of ours."""
+    (file,) = damaged.glob(name)
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if how == "empty" else b"\x07garbage" * 50)
+
+    with pytest.raises(exc.Corruption) as caught:
+        open_backend(url)
+
+    assert caught.value.engine == "rocksdb"
+    assert caught.value.path == str(damaged)
+
+
+# ------------------------------------------------------------------------------------ hazard 12: the write-ahead log
+
+
+@pytest.fixture
+def logged(process: Start, path: Path) -> Path:
+    """A store of 500 commits, all of them in its log only, left by a killed process."""
+    other = process(
+        """
+        backend = open_backend(URL, ["a", "b"])
+        for number in range(500):
+            backend.batch_write(WriteBatch().put("a", b"%04d" % number, b"v" * 100).put("b", b"%04d" % number, b""))
+        say("done")
+        input()
+        """
+    )
+    assert other.line() == "done"
+    other.kill()
+    return path
+
+
+def log(path: Path) -> Path:
+    return max(path.glob("*.log"), key=lambda file: file.stat().st_size)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    # LOG is RocksDB's diary, the lock file names its last holder.
+    diaries = ("LOG", "LOCK", "kvdialect.lock")
+    return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(diaries)}
+
+
+def rows(backend: StorageBackend) -> tuple[list[bytes], list[bytes]]:
+    return [key for key, _ in backend.scan("a")], [key for key, _ in backend.scan("b")]
+
+
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_a_log_damaged_in_the_middle_is_refused_and_left_alone(logged: Path, url: str, where: float) -> None:
+    """A damaged log was opened with acknowledged commits missing, or refusing it changed the store on disk."""
+    file = log(logged)
+    overwrite(file, int(file.stat().st_size * where), b"\xff" * 20)
+    before = contents(logged)
+
+    for _ in range(2):
+        with pytest.raises(exc.Corruption):
+            open_backend(url)
+    assert contents(logged) == before
+
+
+def test_a_torn_log_loses_only_the_unfinished_commit(logged: Path, url: str) -> None:
+    """A log torn in its last record was refused, or lost more than that record, or tore the commit over families."""
+    file = log(logged)
+    with file.open("r+b") as handle:
+        handle.truncate(file.stat().st_size - 10)
+
+    with open_backend(url) as backend:
+        in_a, in_b = rows(backend)
+
+    assert in_a == in_b == [b"%04d" % number for number in range(499)]
+
+
+@pytest.mark.parametrize("mode", ["point_in_time", "skip_any"])
+def test_a_damaged_log_opens_where_asked_for_by_name(logged: Path, url: str, mode: str) -> None:
+    """``wal_recovery=`` by name did not open a damaged log, or left commits torn over families."""
+    file = log(logged)
+    overwrite(file, file.stat().st_size // 2, b"\xff" * 20)
+
+    with open_backend(f"{url}?wal_recovery={mode}") as backend:
+        in_a, in_b = rows(backend)
+    assert in_a == in_b
+    assert 100 < len(in_a) < 500
+
+
+def test_a_torn_log_is_refused_where_asked_for_by_name(logged: Path, url: str) -> None:
+    """``wal_recovery=absolute`` opened a torn log."""
+    file = log(logged)
+    with file.open("r+b") as handle:
+        handle.truncate(file.stat().st_size - 10)
+
+    with pytest.raises(exc.Corruption):
+        open_backend(f"{url}?wal_recovery=absolute")

@@ -1,0 +1,139 @@
+"""Hazards 23 and 24: what snapshots cost, how long they live, what they leave behind."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+import pytest
+
+from kvdialect import exc
+from kvdialect.storage import StorageBackend
+
+pytestmark = pytest.mark.engine("rocksdb")
+
+Open = Callable[..., StorageBackend]
+
+
+def native_snapshots(backend: StorageBackend) -> int:
+    """How many snapshots RocksDB itself holds, over all families."""
+    database = backend.engine.known["a"].rdict  # type: ignore[attr-defined]
+    return int(database.property_int_value("rocksdb.num-snapshots"))
+
+
+def quiet(backend: StorageBackend) -> None:
+    """Commit often enough that no state is kept for snapshots that may come."""
+    for _ in range(70):
+        backend.put("b", b"x", b"v")
+
+
+@pytest.mark.parametrize("durability", ["sync", "wal", "none"])
+def test_a_closed_snapshot_holds_nothing_in_the_engine(store: Open, durability: str) -> None:
+    """After the last snapshot was closed RocksDB still keeps old versions for it."""
+    backend = store(durability=durability)
+    snapshots = []
+    for number in range(10):
+        snapshots.append(backend.snapshot())
+        backend.put("a", b"k", b"%d" % number)
+    assert native_snapshots(backend) > 0
+    for snapshot in snapshots:
+        snapshot.close()
+    quiet(backend)
+
+    assert native_snapshots(backend) == 0
+    assert backend.stats()["live_snapshots"] == 0
+
+
+def test_a_forgotten_snapshot_holds_nothing_in_the_engine(store: Open) -> None:
+    """A snapshot, or a scan read in part, that was dropped without close holds on to old versions."""
+    backend = store()
+    for number in range(40):
+        backend.put("a", b"%d" % number, b"v")
+    snapshot, scan = backend.snapshot(), backend.scan("a")
+    next(scan)
+    backend.put("a", b"k", b"v")
+    del snapshot, scan
+    gc.collect()
+    quiet(backend)
+
+    assert native_snapshots(backend) == 0
+    assert backend.stats()["live_snapshots"] == 0
+
+
+def test_a_finished_scan_holds_no_snapshot(store: Open) -> None:
+    """A scan of a backend that was read to its end left its snapshot open."""
+    backend = store()
+    backend.put("a", b"k", b"v")
+    scan = backend.scan("a")
+    assert backend.stats()["live_snapshots"] == 1
+    assert list(scan) == [(b"k", b"v")]
+
+    assert backend.stats()["live_snapshots"] == 0
+
+
+def test_commits_pin_nothing_while_nobody_takes_snapshots(store: Open) -> None:
+    """A commit pinned all families although no snapshot could want them: that is its cost, many times over."""
+    backend = store()
+    backend.snapshot().close()
+    quiet(backend)
+    states = backend.engine.states  # type: ignore[attr-defined]
+    before = list(states._all)
+    for _ in range(10):
+        backend.put("a", b"k", b"v")
+
+    assert list(states._all) == before == []
+
+
+def test_snapshots_between_two_commits_share_one_state(store: Open) -> None:
+    """Each of many snapshots of one state pinned the families for itself."""
+    backend = store()
+    snapshots = [backend.snapshot() for _ in range(50)]
+    backend.put("a", b"k", b"v")
+
+    assert native_snapshots(backend) <= 3 * len(backend.column_families())
+    assert {snapshot.get("a", b"k") for snapshot in snapshots} == {None}
+
+
+def test_the_age_of_snapshots_is_visible(store: Open) -> None:
+    """``stats()`` does not tell how many snapshots live, and how old the oldest is."""
+    backend = store()
+    assert (backend.stats()["live_snapshots"], backend.stats()["oldest_snapshot_seconds"]) == (0, 0.0)
+    with backend.snapshot(), backend.snapshot():
+        time.sleep(0.02)
+        stats = backend.stats()
+
+    assert stats["live_snapshots"] == 2
+    assert 0.02 <= stats["oldest_snapshot_seconds"] < 30
+
+
+def test_a_snapshot_past_its_age_is_ended(store: Open) -> None:
+    """``max_snapshot_age`` did not end an old snapshot, or ended a young one."""
+    backend = store(max_snapshot_age=0.2)
+    backend.put("a", b"k", b"v")
+    old = backend.snapshot()
+    scan = old.scan("a")
+    time.sleep(0.25)
+    young = backend.snapshot()
+
+    for call in (lambda: old.get("a", b"k"), lambda: list(scan)):
+        with pytest.raises(exc.SnapshotTooOld) as caught:
+            call()
+        assert caught.value.age > 0.2  # type: ignore[attr-defined]
+    assert young.get("a", b"k") == b"v"
+
+
+def test_closing_a_snapshot_twice_is_harmless(store: Open) -> None:
+    """The second close of a snapshot took the state from under another snapshot of it."""
+    backend = store()
+    backend.put("a", b"k", b"1")
+    first, second = backend.snapshot(), backend.snapshot()
+    backend.put("a", b"k", b"2")
+    backend.put("a", b"k", b"3")
+    first.close()
+    first.close()
+
+    assert second.get("a", b"k") == b"1"
+    assert list(second.scan("a")) == [(b"k", b"1")]
+    with pytest.raises(exc.StoreClosed):
+        first.get("a", b"k")
