@@ -129,7 +129,7 @@ class WriteBatch:
             return self._change(cf, key, Addition(delta))
         if isinstance(before, Addition):
             return self._change(cf, key, Addition(checked_counter(before.delta + delta, cf, key)))
-        start = 0 if before is DELETE else decode_counter(before, cf, key)  # type: ignore[arg-type]
+        start = 0 if isinstance(before, Deletion) else decode_counter(before, cf, key)
         return self._change(cf, key, encode_counter(start + delta, cf, key))
 
     def expect(self, cf: str, key: bytes, value: bytes | None) -> WriteBatch:
@@ -137,18 +137,26 @@ class WriteBatch:
 
         If it does not, ``batch_write`` raises :class:`~kvdialect.exc.ConflictError` and applies nothing.
         """
-        try:
-            family = self.expectations.setdefault(cf, {})
-            if family.setdefault(key, value) != value:
-                raise exc.ConflictError(
-                    f"the batch expects {cf}[{exc.shown(key)}] to be both {exc.shown(family[key])}"
-                    f" and {exc.shown(value)}",
-                    cf=cf, key=key, expected=value, found=family[key],
-                )  # fmt: skip
-        except TypeError:
-            raise _not_bytes(cf, key) from None
         if value is not None and not isinstance(value, bytes):
             raise _not_bytes(cf, key, value)
+        try:
+            expected = self.expectations.get(cf, {}).get(key, value)
+            size = len(key) + (0 if value is None else len(value))
+            if self._room < size:
+                raise self._too_large(size)
+            self.expectations.setdefault(cf, {}).setdefault(key, value)
+        except TypeError:
+            raise _not_bytes(cf, key) from None
+        if expected != value:
+            raise exc.ConflictError(
+                f"the batch expects {cf}[{exc.shown(key)}] to be both {exc.shown(expected)} and {exc.shown(value)}",
+                cf=cf,
+                key=key,
+                expected=value,
+                found=expected,
+                retryable=False,
+            )
+        self._room -= size
         return self
 
     def expect_range(self, cf: str, start: bytes, stop: bytes | None, digest: bytes) -> WriteBatch:
@@ -157,12 +165,16 @@ class WriteBatch:
         This is how phantoms become conflicts: a reader digests the part of a range that it really read, and the
         writer reads it once more under its lock.
         """
+        size = sum(len(part) for part in (start, stop, digest) if isinstance(part, bytes))
+        if self._room < size:
+            raise self._too_large(size)
+        self._room -= size
         self.ranges.append((cf, start, stop, digest))
         return self
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the keys and values put so far; what was overwritten within the batch counts too."""
+        """Bytes of the keys and values put and expected so far; what was overwritten within the batch counts too."""
         return self.max_bytes - self._room
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ ErrorMaker = Callable[[], exc.Error]
 class Child(Protocol):
     """What a handle tracks: it can be ended from outside."""
 
-    def kill(self, error: ErrorMaker) -> None:
+    def kill(self, error: ErrorMaker) -> object:
         """End the child; every later use of it raises ``error()``."""
 
 
@@ -113,6 +113,9 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def native_objects(self) -> Iterable[object]:
         """The driver's objects that must never be finalised in a forked child."""
+
+    def refuse(self, error: ErrorMaker) -> None:  # noqa: B027 - optional
+        """In a forked child: make functions that were fetched from handles before the fork raise ``error()``."""
 
     def commit_outcome(self, token: bytes) -> exc.Outcome:
         raise exc.NotSupportedError(f"{self.name} keeps no commit tokens", engine=self.name, token=token)
@@ -224,12 +227,12 @@ class EngineSnapshot(Snapshot):
             self.owner = None
 
     def kill(self, error: ErrorMaker) -> None:
-        if self.closed:
-            return
-        self.closed = True
         refuse = dead(error)
+        if self.closed or vars(self).setdefault("_refuse", refuse) is not refuse:
+            return  # another thread is at it
         for name in ("get", "multi_get", "scan", "prefix_scan"):
             setattr(self, name, refuse)
+        self.closed = True
         for scan in self.scans:
             scan.kill(error)
         if os.getpid() == self.engine.pid:
@@ -249,7 +252,7 @@ class Scan(abc.ABC):
     outside. Chunks grow, so that a short scan reads little ahead and a long one is fast; large values keep them short.
     """
 
-    __slots__ = ("__weakref__", "_error", "_size", "own_snapshot", "snapshot")
+    __slots__ = ("__weakref__", "_chunk", "_error", "_size", "own_snapshot", "snapshot")
 
     FIRST: Final = 16
     LARGEST: Final = 512
@@ -257,6 +260,7 @@ class Scan(abc.ABC):
 
     def __init__(self) -> None:
         self._error: ErrorMaker | None = None
+        self._chunk: list[Pair] = []
         self._size = self.FIRST
         self.snapshot: EngineSnapshot | None = None
         self.own_snapshot = False
@@ -276,6 +280,7 @@ class Scan(abc.ABC):
             raise StopIteration
         key, value = chunk[-1]
         self._size = max(1, min(size * 4, self.LARGEST, self.BYTES // (len(key) + len(value) + 1)))
+        self._chunk = chunk
         return chunk
 
     @abc.abstractmethod
@@ -295,9 +300,10 @@ class Scan(abc.ABC):
         self._error = _exhausted
 
     def kill(self, error: ErrorMaker) -> None:
-        """End the scan; what the caller has not yet taken of the current chunk is still delivered."""
-        if self._error is not _exhausted:
+        """End the scan, and what the caller has not yet taken of its last chunk with it."""
+        if self._error is not _exhausted or self._chunk:
             self._error = error
+        self._chunk.clear()
         if self.snapshot is None or os.getpid() == self.snapshot.engine.pid:
             self.release()
         self.snapshot = None

@@ -49,6 +49,8 @@ class HeldInterrupts:
     ) -> None:
         if self.active:
             signal.signal(signal.SIGINT, self._handler)
+        if error is not None:
+            self.deliver()  # or the error would swallow it
 
     def _note(self, _number: int, frame: FrameType | None) -> None:
         self.pending, self._frame = True, frame

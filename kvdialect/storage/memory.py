@@ -17,7 +17,8 @@ from kvdialect import exc
 from kvdialect.storage import expectations, shared
 from kvdialect.storage.batch import Deletion, WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, Pair, StorageBackend
-from kvdialect.storage.engine import Engine, EngineSnapshot, Scan
+from kvdialect.storage.engine import Engine, EngineSnapshot, ErrorMaker, Scan, dead
+from kvdialect.storage.interrupts import HeldInterrupts
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, parse_store_options
 
 _anonymous = count(1)
@@ -67,6 +68,16 @@ class MemoryEngine(Engine):
             return [self.get(cf, key) for key in keys]
 
     def commit(self, batch: WriteBatch) -> None:
+        with HeldInterrupts() as interrupts:
+            self._commit(batch)
+        try:
+            interrupts.deliver()
+        except KeyboardInterrupt as error:
+            raise exc.CommitInterrupted(
+                "interrupted during the commit; it is applied", **self.facts("batch_write", outcome="applied")
+            ) from error
+
+    def _commit(self, batch: WriteBatch) -> None:
         if not self._lock.acquire(timeout=self.options.write_timeout):
             raise exc.LockTimeout("another thread holds the store", **self.facts("batch_write"))
         try:
@@ -149,6 +160,10 @@ class MemoryEngine(Engine):
     def native_objects(self) -> Iterable[object]:
         return ()
 
+    def refuse(self, error: ErrorMaker) -> None:
+        self.family = dead(error)  # type: ignore[method-assign]
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+
 
 def _trim(family: _Family, key: bytes) -> None:
     versions = family.versions.get(key)
@@ -189,6 +204,7 @@ class MemorySnapshot(EngineSnapshot):
         self._families = dict(engine._families)
 
     def get(self, cf: str, key: bytes) -> bytes | None:
+        self.engine.check_process()
         with self.engine._lock:
             self.check_family(cf)
             check_key(key, cf)

@@ -31,13 +31,13 @@ def parse_size(value: Size, option: str = "size") -> int:
         ArgumentError: if ``value`` is no size; ``option`` names it in the message.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        if value >= 0:
+        if 0 <= value < 1 << 62:
             return value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         number, unit = match[1], match[2].lower()
         if unit in _UNITS:
             size = float(number) * _UNITS[unit]
-            if size.is_integer():
+            if size.is_integer() and size < 1 << 62:
                 return int(size)
     raise exc.ArgumentError(f'{option}={value!r} is no size; give bytes as an int, or a string such as "64MiB"')
 
@@ -134,6 +134,8 @@ def int_field(default: int, *, at_least: int | None = None) -> Any:
         number = parse_int(value, option)
         if at_least is not None and number < at_least:
             raise exc.ArgumentError(f"{option}={value!r} is too small; it must be {at_least} or more")
+        if number >= 1 << 31:
+            raise exc.ArgumentError(f"{option}={value!r} is too large; it must be below 2**31")
         return number
 
     return _converted(parse, default, False)
@@ -195,8 +197,16 @@ class ColumnFamilyOptions:
     level0_stop_writes_trigger: int = int_field(36, at_least=1)
     target_file_size_base: int = size_field("64MiB")
     num_levels: int = int_field(7, at_least=1)
-    lmdb_database: str | None = None
+    lmdb_database: str | None = attrs.field(default=None)
     lmdb_tag: int | None = attrs.field(default=None)
+
+    @lmdb_database.validator
+    def _check_database(self, _attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not _plain_text(value, 500):
+            raise exc.ArgumentError(
+                f"lmdb_database={value!r} is no name of a database; give a str of 1 to 500 bytes in UTF-8 without"
+                " control characters, or None"
+            )
 
     @lmdb_tag.validator
     def _check_tag(self, _attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -239,16 +249,24 @@ RESERVED_FAMILY: Final = "kvdialect"
 """The library's own family, for tokens, settings and the catalog; hidden from ``column_families()``."""
 
 
+def _plain_text(value: object, limit: int) -> bool:
+    """True for a str of 1 to ``limit`` bytes in UTF-8 that holds no control character and no lone surrogate."""
+    if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "replace")) <= limit:
+        return False
+    return not any(ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in value)
+
+
 def check_family_name(name: object) -> str:
     """Return ``name`` if a column family may have it on every engine.
 
     Raises:
         ArgumentError: if it is reserved, empty, longer than 128 bytes in UTF-8, or holds a control character.
     """
-    if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > 128:
-        raise exc.ArgumentError(f"column family name {name!r} is not allowed; give a str of 1 to 128 bytes in UTF-8")
-    if any(ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in name):
-        raise exc.ArgumentError(f"column family name {name!r} holds a control character or a lone surrogate")
+    if not isinstance(name, str) or not _plain_text(name, 128):
+        raise exc.ArgumentError(
+            f"column family name {name!r} is not allowed; give a str of 1 to 128 bytes in UTF-8 without control"
+            " characters"
+        )
     if name in (RESERVED_FAMILY, "default"):
         raise exc.ArgumentError(
             f"column family name {name!r} is reserved ('default' is RocksDB's own, {RESERVED_FAMILY!r} this library's);"

@@ -89,6 +89,7 @@ class Handle(StorageBackend):
             engine.commit(batch)
 
     def column_families(self) -> list[str]:
+        self.engine.check_process()
         return sorted(name for name in self.engine.families() if name != RESERVED_FAMILY)
 
     def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
@@ -120,6 +121,7 @@ class Handle(StorageBackend):
         self.engine.flush()
 
     def compact(self, cf: str) -> None:
+        self.engine.check_process()
         if cf not in self.engine.families():
             raise exc.UnknownColumnFamily(cf, **self.engine.facts("compact"))
         self._check_writable("compact")
@@ -133,6 +135,7 @@ class Handle(StorageBackend):
         self.engine.catch_up()
 
     def stats(self) -> dict[str, Any]:
+        self.engine.check_process()
         snapshots = self.engine.snapshots()
         now = time.monotonic()
         return {
@@ -145,25 +148,26 @@ class Handle(StorageBackend):
         }
 
     def close(self) -> None:
-        if self.closed:
-            return
         engine = self.engine
-        self.kill(
+        if self.kill(
             lambda: exc.StoreClosed(
                 f"{engine.name}:{engine.path or ''} is closed; open it again", **engine.facts("use")
             )
-        )
-        release(engine)
+        ):
+            release(engine)
 
-    def kill(self, error: ErrorMaker) -> None:
-        if self.closed:
-            return
-        self.closed = True
+    def kill(self, error: ErrorMaker) -> bool:
+        """Refuse every later call; return whether this call was the one that brought it about."""
         refuse = dead(error)
+        if self.closed or vars(self).setdefault("_refuse", refuse) is not refuse:
+            return False
+        self.closed = True
+        self._read = refuse
         for name in _REFUSED_WHEN_CLOSED:
             setattr(self, name, refuse)
         for child in self.children:
             child.kill(error)
+        return True
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
@@ -265,6 +269,7 @@ def _after_fork_in_child() -> None:
             handle.kill(error)
         for native in engine.native_objects():
             leak(native)
+        engine.refuse(error)
         leak(engine)
     _engines.clear()
 

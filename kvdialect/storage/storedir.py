@@ -69,7 +69,7 @@ def open_directory(
         create(path, wanted, build)
         marker = read_marker(path)
         assert marker is not None, "create() ends with a marker or an error"
-    if marker.format > FORMAT:
+    if not 1 <= marker.format <= FORMAT:
         raise exc.StoreFormatError(
             f"the store at {path} has storage format {marker.format}; this release reads up to {FORMAT}"
             " (use a newer release of kvdialect)",
@@ -312,7 +312,8 @@ class FileLock:
     def note_holder(self) -> None:
         """Write this process's id into the file, for the message that others give."""
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, b"%d\n" % os.getpid())
 
     def holder(self) -> int | None:
         """The process id that the file names, or None."""

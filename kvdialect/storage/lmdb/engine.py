@@ -30,7 +30,7 @@ from kvdialect import exc
 from kvdialect.storage import shared
 from kvdialect.storage.batch import WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, StorageBackend
-from kvdialect.storage.engine import Engine
+from kvdialect.storage.engine import Engine, ErrorMaker, dead
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
 from kvdialect.storage.lmdb.child import separate_identities
 from kvdialect.storage.lmdb.commit import Committer, roll_back
@@ -82,16 +82,21 @@ class LmdbEngine(Engine):
         self.counters["map_growths"] = 0
         self._map_size = options.map_size or min(DEFAULT_MAP_SIZE, options.max_map_size or DEFAULT_MAP_SIZE)
         check_file(path)
-        self.env = self._open_environment()
+        self._process_lock = self._open_lock() if writable else None
+        try:
+            self.env = self._open_environment()
+        except BaseException:
+            if self._process_lock is not None:
+                self._process_lock.close()
+            raise
         self._begin = self.env.begin
         self.writer = threading.Lock()
         self.resizing = threading.Lock()
         self.live: set[int] = set()
         self.epoch: bytes | None = None
         self.closed = False
-        self.known = Families(self.refresh_families)
+        self.known = Families(self, self.refresh_families)
         self._committer = Committer(self)
-        self._process_lock = FileLock(os.path.join(path, LOCK_FILE)) if writable else None
         try:
             self.env.reader_check()
             with self._exclusive("open") if writable else contextlib.nullcontext():
@@ -108,6 +113,14 @@ class LmdbEngine(Engine):
             raise
 
     # ------------------------------------------------------------------ opening
+
+    def _open_lock(self) -> FileLock:
+        try:
+            return FileLock(os.path.join(self.path, LOCK_FILE))
+        except OSError as error:
+            raise exc.BackendError(
+                f"cannot write to {self.path}: {error.strerror}", **self.facts("open", engine_message=str(error))
+            ) from error
 
     def _open_environment(self) -> lmdb.Environment:
         options = self.options
@@ -539,6 +552,9 @@ class LmdbEngine(Engine):
             self.known.clear()
             if self._process_lock is not None:
                 self._process_lock.close()
+
+    def refuse(self, error: ErrorMaker) -> None:
+        self._begin = dead(error)
 
     def native_objects(self) -> Iterable[object]:
         if self._process_lock is not None:

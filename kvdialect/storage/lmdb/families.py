@@ -10,8 +10,8 @@ import attrs
 import lmdb
 import msgspec
 
-from kvdialect import exc
 from kvdialect.storage.contract import Pair
+from kvdialect.storage.engine import Engine
 from kvdialect.storage.options import RESERVED_FAMILY
 
 # Keys of the library's own database, beside the reserved family's own, which begin with its tag, b"\0".
@@ -42,16 +42,16 @@ class Family:
 class Families(dict[str, Family]):
     """Families by name. One that is missing is looked up in the store once more: another process may have made it."""
 
-    def __init__(self, refresh: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, refresh: Callable[[], None]) -> None:
         super().__init__()
-        self._refresh = refresh
+        self._engine, self._refresh = engine, refresh
 
     def __missing__(self, name: str) -> Family:
         if isinstance(name, str):
             self._refresh()
             if name in self:
                 return self[name]
-        raise exc.UnknownColumnFamily(name)
+        raise self._engine.unknown(name, "use")
 
 
 def opened(name: str, db: Any, place: Place) -> Family:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import struct
 import sys
 import time
@@ -24,7 +25,7 @@ from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
 from kvdialect.storage.options import RESERVED_FAMILY
-from kvdialect.storage.rocksdb.errors import disk_full
+from kvdialect.storage.rocksdb.errors import disk_full, stall
 from kvdialect.storage.rocksdb.reading import RocksDBScan
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _TOKEN: Final = b"\xfft"
 _number = struct.Struct(">QQ")
 _TOKENS_KEPT: Final = 256
+_STALL_SECONDS: Final = 60.0
+_LITTLE_SPACE: Final = 256 << 20
 _TOKEN_SECONDS: Final = 30 * 86400
 
 
@@ -83,6 +86,7 @@ class Committer:
         self.failed: str | None = None
         self._options = rocksdict.WriteOptions()
         self._options.sync = False
+        self._options.no_slowdown = True
         # The driver's stub calls it a method; it is a property.
         setattr(self._options, "disable_wal", engine.options.durability == "none")  # noqa: B010
 
@@ -109,36 +113,33 @@ class Committer:
             except KeyboardInterrupt as error:
                 raise (self._interrupted(attempt) if failure is None else _with_interrupt(failure)) from error
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # or error, traceback and this frame would keep each other, and the driver's objects
 
     def _commit(self, batch: WriteBatch, attempt: _Attempt, interrupts: HeldInterrupts) -> None:
         engine = self._engine
         families = engine.known
         # The driver's batch is built before the lock is taken, unless it depends on what is read under the lock.
         native = None if batch.adds else self._native_batch(families, batch.changes)
+        stalled = 0.0
         try:
-            with self.locked("batch_write", interrupts):
-                self._check_expectations(batch)
-                if native is None or engine.known is not families:
-                    for cf in batch.families():
-                        engine.family(cf, "batch_write")
-                    changes: Any = expectations.resolve(batch, _Live(engine)) if batch.adds else batch.changes
-                    native = self._native_batch(engine.known, changes)
-                sequence = attempt.sequence = engine.states.advance()
-                attempt.token = self._token(sequence)
-                native.put(
-                    _TOKEN + self._writer_id,
-                    _number.pack(sequence, int(time.time())),
-                    engine.known[RESERVED_FAMILY].handle,
-                )
-                try:
-                    engine.database.write(native, self._options)
-                except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
-                    self._write_failed(error, sequence)
-                attempt.written = True
-                engine.counters["batches"] += 1
+            while not attempt.written:
+                with self.locked("batch_write", interrupts):
+                    self._check_expectations(batch)
+                    if native is None or engine.known is not families:
+                        for cf in batch.families():
+                            engine.family(cf, "batch_write")
+                        changes: Any = expectations.resolve(batch, _Live(engine)) if batch.adds else batch.changes
+                        native = self._native_batch(engine.known, changes)
+                    self._write(native, attempt)
+                if not attempt.written:
+                    native = None  # the driver has used it up
+                    stalled = stalled or time.monotonic()
+                    self._wait_out(stalled, interrupts)
             if self._synced:
-                self.sync(sequence, interrupts)
+                self.sync(attempt.sequence, interrupts)
                 attempt.durable = True
             else:
                 engine.counters["commits"] += 1
@@ -146,6 +147,54 @@ class Committer:
         finally:
             # The driver's batch keeps the database open, and a traceback would keep the batch.
             native = None
+
+    def _write(self, native: rocksdict.WriteBatch, attempt: _Attempt) -> None:
+        """Write a batch, under the commit lock; ``attempt.written`` stays False if RocksDB stalls."""
+        engine = self._engine
+        try:
+            sequence = attempt.sequence = engine.states.advance()
+            attempt.token = self._token(sequence)
+            native.put(
+                _TOKEN + self._writer_id,
+                _number.pack(sequence, int(time.time())),
+                engine.known[RESERVED_FAMILY].handle,
+            )
+            try:
+                engine.database.write(native, self._options)
+            except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
+                if not stall(error):
+                    self._write_failed(error, sequence)
+                engine.states.retreat()
+                attempt.sequence = 0
+                return
+            attempt.written = True
+            engine.counters["batches"] += 1
+        finally:
+            del native  # a traceback would keep it, and it the database
+
+    def _wait_out(self, since: float, interrupts: HeldInterrupts) -> None:
+        """Wait a little, as RocksDB stalls writes until memtables are flushed or files compacted.
+
+        Left to itself the driver would wait within the write, with the interpreter's lock held: for ever where the
+        disk is full and the flush cannot be done.
+        """
+        engine = self._engine
+        interrupts.deliver()
+        waited = time.monotonic() - since
+        facts = engine.facts("batch_write", waited=waited)
+        if waited > 1.0 and engine.background_errors() and _free_bytes(engine.path) < _LITTLE_SPACE:
+            self._disk_full = True
+            raise exc.DiskFull(
+                "the disk is full: RocksDB cannot flush its memtables; free space and try again", **facts
+            )
+        if waited > (engine.options.lock_timeout or _STALL_SECONDS):
+            raise exc.BackendError(
+                f"RocksDB has stalled writes for {waited:.0f} s, as flushes or compactions are behind; nothing was"
+                " applied, try again later (or give more max_background_jobs, or larger write buffers)",
+                retryable=True,
+                **facts,
+            )
+        time.sleep(0.0005 if waited < 0.01 else 0.005)
 
     def _interrupted(self, attempt: _Attempt) -> exc.CommitInterrupted:
         if attempt.durable or not self._synced:
@@ -173,10 +222,10 @@ class Committer:
             native.set_default_column_family(family.handle)
             if Deletion in set(map(type, family_changes.values())):
                 for key, change in family_changes.items():
-                    if change.__class__ is bytes:
-                        native[key] = change
-                    else:
+                    if change.__class__ is Deletion:
                         del native[key]
+                    else:
+                        native[key] = change
             else:
                 for key, change in family_changes.items():
                     native[key] = change
@@ -341,6 +390,11 @@ class Committer:
                     old.delete(RESERVED_FAMILY, key)
             if old:
                 self.commit(old)
+
+
+def _free_bytes(path: str) -> int:
+    """Bytes free on the disk of the store."""
+    return shutil.disk_usage(path).free
 
 
 class _Locked:

@@ -88,6 +88,8 @@ class RocksDBEngine(Engine):
         self._lock_file: FileLock | None = None
         self._scratch: str | None = None
         self.known: dict[str, Family] = {}
+        # Kept, as a thread may be reading one; their driver's objects keep the database open.
+        self._dropped: list[Family] = []
         self.gets: dict[str, Callable[[Any], Any]] = {}
         self.commit_lock = threading.Lock()
         self.total_order = rocksdict.ReadOptions()
@@ -175,7 +177,7 @@ class RocksDBEngine(Engine):
                 families[name] = kept_options(loaded[name], written[name], self._cache, blooms=options.bloom)
                 prefixes[name] = prefix_length_of(written[name]) if options.bloom else None
             else:
-                self._check_declared(name, wanted, written)
+                self._check_declared(name, wanted, written, exists=name in existing)
                 families[name] = family_options(wanted, self._cache, blooms=options.bloom)
                 prefixes[name] = wanted.prefix_length if wanted.bloom == "prefix" and options.bloom else None
         access = rocksdict.AccessType.read_write()
@@ -199,9 +201,13 @@ class RocksDBEngine(Engine):
         self.known = {**self.known, name: family}
         self.gets[name] = family.rdict.get
 
-    def _check_declared(self, name: str, wanted: ColumnFamilyOptions, written: Mapping[str, Mapping[str, str]]) -> None:
+    def _check_declared(
+        self, name: str, wanted: ColumnFamilyOptions, written: Mapping[str, Mapping[str, str]], *, exists: bool
+    ) -> None:
         """Refuse what may not change, before RocksDB sees it: a family opened as FIFO loses data at once."""
         style = style_of(written.get(name, {}))
+        if style is None and exists:
+            style = "level"  # RocksDB's default; where its options are not known, nothing that loses data is allowed
         if style is not None and style != wanted.compaction:
             raise exc.StoreFormatError(
                 f"column family {name} has compaction={style!r}, which is fixed when it is created; it was declared"
@@ -276,7 +282,7 @@ class RocksDBEngine(Engine):
         return family
 
     def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
-        self._check_declared(name, options, {})
+        self._check_declared(name, options, {}, exists=False)
         native = family_options(options, self._cache, blooms=self.options.bloom)
         with self._committer.exclusive("create_column_family"):
             if name in self.known:
@@ -300,11 +306,12 @@ class RocksDBEngine(Engine):
             except Exception as error:
                 raise translate(self, error, "drop_column_family") from error
             self.gets.pop(name, None)
+            self._dropped.append(self.known[name])
             self.known = {other: family for other, family in self.known.items() if other != name}
         self._committer.settle()
 
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
-        self._check_declared(name, options, read_options_file(self.path))
+        self._check_declared(name, options, read_options_file(self.path), exists=True)
 
     # ------------------------------------------------------------------ the rest
 
@@ -351,6 +358,10 @@ class RocksDBEngine(Engine):
             except Exception as error:
                 raise translate(self, error, "catch_up") from error
 
+    def background_errors(self) -> int:
+        """How many flushes and compactions have failed since the store was opened."""
+        return self.database.property_int_value("rocksdb.background-errors") or 0
+
     def stats(self) -> dict[str, Any]:
         families = [family.rdict for family in list(self.known.values())]
 
@@ -361,7 +372,7 @@ class RocksDBEngine(Engine):
             "block_cache_bytes": self._cache.get_usage(),
             "memtable_bytes": total("rocksdb.cur-size-all-mem-tables"),
             "used_bytes": total("rocksdb.total-sst-files-size"),
-            "background_errors": self.database.property_int_value("rocksdb.background-errors"),
+            "background_errors": self.background_errors(),
         }
 
     def close(self) -> None:
@@ -377,7 +388,7 @@ class RocksDBEngine(Engine):
             self.states.clear()
             self.gets.clear()
             families, self.known = self.known, {}
-            for family in families.values():
+            for family in (*families.values(), *self._dropped):
                 family.release()
             # What is acknowledged is in the log, so that memtables which cannot be flushed now (a full disk, a damaged
             # file) are no failure; the database then goes with the last reference to it.

@@ -20,6 +20,11 @@ def disk_full(error: Exception) -> bool:
     return any(words in text for words in ("No space left", "NoSpace", "Disk quota exceeded", "File too large"))
 
 
+def stall(error: Exception) -> bool:
+    """True if a write without patience found writes stalled; it was not applied."""
+    return "Write stall" in str(error)
+
+
 def translate(engine: Engine, error: Exception, operation: str, **more: Any) -> exc.Error:
     """The error of this library that says what the driver said; RocksDB's messages begin with the status's name."""
     text = str(error)

@@ -153,7 +153,7 @@ def read_options_file(path: str) -> dict[str, dict[str, str]]:
         for line in file:
             text = line.strip()
             if match := re.fullmatch(r'\[(?:CFOptions|TableOptions/BlockBasedTable) "(.*)"\]', text):
-                section = families.setdefault(match[1], {})
+                section = families.setdefault(re.sub(r"\\(.)", r"\1", match[1]), {})  # RocksDB escapes : # and \\
             elif text.startswith("["):
                 section = {}
             elif "=" in text and not text.startswith("#"):

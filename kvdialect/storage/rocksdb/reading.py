@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import rocksdict
 
+from kvdialect import exc
 from kvdialect.storage.batch import check_key
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.ranges import successor
 from kvdialect.storage.rocksdb.errors import translate
-from kvdialect.storage.rocksdb.states import State, incomplete
+from kvdialect.storage.rocksdb.states import Pinned, State, incomplete
 
 if TYPE_CHECKING:
     from kvdialect.storage.rocksdb.engine import RocksDBEngine
@@ -45,9 +46,17 @@ class RocksDBSnapshot(EngineSnapshot):
                     return value
                 check_key(key, cf)
                 return None
-        pinned = states.pin(state, cf)
+        pinned = self._pin(cf)
         check_key(key, cf)
         return pinned.get(key)
+
+    def _pin(self, cf: str) -> Pinned:
+        try:
+            return self._states.pin(self._state, cf)
+        except exc.UnknownColumnFamily:
+            if self.closed:
+                self.get(cf, b"")  # which says why, as another thread has ended the snapshot during this call
+            raise
 
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
         states, state = self._states, self._state
@@ -56,16 +65,20 @@ class RocksDBSnapshot(EngineSnapshot):
             values = self.engine.multi_get(cf, keys)
             if state.sequence == states.sequence:
                 return values
-        pinned = states.pin(state, cf)
+        pinned = self._pin(cf)
         for key in keys:
             check_key(key, cf)
         return [pinned.get(key) for key in keys]
 
     def check_family(self, cf: str) -> None:
-        self._states.pin(self._state, cf)
+        self._pin(cf)
 
     def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> RocksDBScan:
-        return RocksDBScan(self.engine, self._state, cf, start, stop, reverse)
+        try:
+            return RocksDBScan(self.engine, self._state, cf, start, stop, reverse)
+        except exc.UnknownColumnFamily:
+            self._pin(cf)
+            raise
 
     def release(self) -> None:
         self._states.release(self._state)
@@ -152,8 +165,15 @@ class RocksDBScan(Scan):
         return chunk
 
     def _read_pinned(self, size: int) -> list[Pair]:
-        assert self._state is not None
-        pinned = self._engine.states.pin(self._state, self._cf)
+        state = self._state
+        try:
+            if state is None:
+                return []
+            pinned = self._engine.states.pin(state, self._cf)
+        except exc.UnknownColumnFamily:
+            if self._error is None:
+                raise
+            return []  # ended by another thread: Scan says so
         return pinned.read(self._start, self._stop, size, self._last, reverse=self._reverse)
 
     def _verify_end(self) -> None:

@@ -302,7 +302,7 @@ def test_mount_point_becomes_a_store(tmp_path):
 UNPRIVILEGED = """
 import os, sys
 from kvdialect import exc, open_backend
-import kvdialect.storage.lmdb
+import kvdialect.storage.lmdb, lmdb._envid  # which the driver imports when first used
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

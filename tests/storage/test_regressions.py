@@ -1,0 +1,156 @@
+"""Bugs that were fixed: each keeps its example."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+
+import pytest
+
+from kvdialect import ColumnFamilyOptions, exc, open_backend
+from kvdialect.storage import WriteBatch
+
+ENGINES = [
+    pytest.param("memory:///{}", marks=pytest.mark.engine("memory"), id="memory"),
+    pytest.param("lmdb:///{}", marks=pytest.mark.engine("lmdb"), id="lmdb"),
+    pytest.param("rocksdb:///{}", marks=pytest.mark.engine("rocksdb"), id="rocksdb"),
+]
+
+
+@pytest.fixture(params=ENGINES)
+def url(request, tmp_path):
+    """The URL of a store of each engine."""
+    return request.param.format(tmp_path / "store")
+
+
+class SubBytes(bytes):
+    """Bytes of a subclass, as numpy has."""
+
+
+def test_a_subclass_of_bytes_is_a_value_like_another(url):
+    """A put whose value is of a subclass of bytes was turned into something else."""
+    with open_backend(url, ["a"]) as backend:
+        backend.put("a", b"gone", b"1")
+        backend.batch_write(WriteBatch().put("a", b"sub", SubBytes(b"value")).delete("a", b"gone"))
+
+        assert list(backend.scan("a")) == [(b"sub", b"value")]
+
+
+@pytest.mark.parametrize("end", ["backend", "snapshot"])
+def test_an_iterator_yields_nothing_after_its_end(url, end):
+    """An iterator went on from what it had read ahead after its snapshot or store was closed."""
+    backend = open_backend(url, ["a"])
+    backend.batch_write(WriteBatch().put("a", b"1", b"").put("a", b"2", b"").put("a", b"3", b""))
+    snapshot = backend.snapshot()
+    pairs = snapshot.scan("a")
+    assert next(pairs) == (b"1", b"")
+
+    (backend if end == "backend" else snapshot).close()
+
+    with pytest.raises(exc.StoreClosed):
+        next(pairs)
+    backend.close()
+
+
+def test_closing_a_handle_from_many_threads_closes_no_other(url):
+    """Several threads that closed one handle at once took references away that were another handle's."""
+    with open_backend(url, ["a"]) as other:
+        for _ in range(20):
+            handle = open_backend(url)
+            threads = [threading.Thread(target=handle.close) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        other.put("a", b"k", b"v")
+        assert other.get("a", b"k") == b"v"
+
+
+@pytest.mark.engine("rocksdb")
+@pytest.mark.parametrize("name", ["users:by_email", "a#b", "a\\b", "#a", 'a"b', "a]b", "a = b", "ä", " "])
+def test_names_with_signs_survive_reopening(tmp_path, name):
+    """RocksDB escapes some characters of a family's name in its options file."""
+    url = f"rocksdb:///{tmp_path / 'store'}"
+    with open_backend(url, [name]) as backend:
+        backend.put(name, b"k", b"v")
+
+    with open_backend(url) as backend:
+        assert backend.column_families() == [name]
+        assert backend.get(name, b"k") == b"v"
+    with pytest.raises(exc.StoreFormatError, match="compaction='level'"):
+        open_backend(url, {name: ColumnFamilyOptions(compaction="fifo", fifo_max_size="1KiB")})
+
+
+@pytest.mark.parametrize("database", ["x\0y", "", "x" * 501, 5, b"x", "\ud800"])
+def test_a_database_name_that_lmdb_would_misread_is_refused(database):
+    """LMDB ends a name at a NUL: two families fell into one database."""
+    with pytest.raises(exc.ArgumentError, match="lmdb_database"):
+        ColumnFamilyOptions(lmdb_database=database)
+
+
+def test_expectations_count_for_the_bound_of_a_batch():
+    """A batch could hold any amount in its expectations."""
+    batch = WriteBatch(max_bytes=100)
+
+    with pytest.raises(exc.BatchTooLarge):
+        batch.expect("a", b"k", bytes(200))
+    with pytest.raises(exc.BatchTooLarge):
+        batch.expect_range("a", bytes(200), None, b"")
+    assert not batch
+
+
+def test_an_expectation_of_a_wrong_type_leaves_nothing_behind():
+    """The batch kept the bad value, and conflicted for ever."""
+    batch = WriteBatch()
+
+    with pytest.raises(TypeError):
+        batch.expect("a", b"k", "text")  # type: ignore[arg-type]
+    assert not batch
+
+
+def test_an_addition_after_a_copied_deletion_counts_from_zero():
+    """A deletion was known by identity, which a copy has not."""
+    batch = copy.deepcopy(WriteBatch().delete("a", b"k")).add("a", b"k", 1)
+
+    assert batch.changes["a"][b"k"] == (1).to_bytes(8, "big")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        pytest.param("lmdb:///x", {"map_size": 2**70}, marks=pytest.mark.engine("lmdb")),
+        pytest.param("lmdb:///x", {"max_dbs": 2**31}, marks=pytest.mark.engine("lmdb")),
+        pytest.param("rocksdb:///x", {"block_cache_size": 2**70}, marks=pytest.mark.engine("rocksdb")),
+        pytest.param("rocksdb:///x", {"max_background_jobs": 2**40}, marks=pytest.mark.engine("rocksdb")),
+    ],
+)
+def test_a_number_that_no_engine_takes_is_an_argument_error(url, options):
+    """The driver's OverflowError reached the caller."""
+    with pytest.raises(exc.ArgumentError):
+        open_backend(url, **options)
+
+
+@pytest.mark.engine("rocksdb")
+def test_writes_that_outrun_the_flushes_wait_and_get_through(tmp_path):
+    """RocksDB stalled within the driver, holding the interpreter, while memtables waited to be flushed."""
+    small = ColumnFamilyOptions(write_buffer_size="64KiB")
+    ticks = []
+    stop = threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.005)
+
+    with open_backend(f"rocksdb:///{tmp_path / 'store'}?durability=wal", {"a": small}) as backend:
+        ticker = threading.Thread(target=tick)
+        ticker.start()
+        for number in range(4000):
+            backend.put("a", b"%08d" % number, bytes(5000))
+        stop.set()
+        ticker.join()
+
+        assert sum(1 for _ in backend.scan("a")) == 4000
+    assert len(ticks) > 3
