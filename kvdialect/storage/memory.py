@@ -204,13 +204,13 @@ class MemorySnapshot(EngineSnapshot):
         self._families = dict(engine._families)
 
     def get(self, cf: str, key: bytes) -> bytes | None:
-        self.engine.check_process()
         with self.engine._lock:
             self.check_family(cf)
             check_key(key, cf)
             return self._families[cf].value_at(key, self.sequence)
 
     def check_family(self, cf: str) -> None:
+        self.engine.check_process()
         if cf not in self._families:
             raise self.engine.unknown(cf, "get")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -154,3 +157,43 @@ def test_writes_that_outrun_the_flushes_wait_and_get_through(tmp_path):
 
         assert sum(1 for _ in backend.scan("a")) == 4000
     assert len(ticks) > 3
+
+
+FETCHED = """
+import os, sys
+from kvdialect import exc, open_backend
+
+backend = open_backend(sys.argv[1], ["a"])
+backend.put("a", b"k", b"v")
+snapshot = backend.snapshot()
+calls = [
+    (backend.get, ("a", b"k")), (backend.multi_get, ("a", [b"k"])), (snapshot.get, ("a", b"k")),
+    (snapshot.multi_get, ("a", [b"k"])), (snapshot.scan, ("a",)), (backend.scan, ("a",)), (backend.stats, ()),
+    (backend.column_families, ()), (backend.compact, ("a",)), (backend.put, ("a", b"x", b"y")),
+]
+child = os.fork()
+if child == 0:
+    bad = []
+    for call, arguments in calls:
+        try:
+            bad.append((call.__name__, call(*arguments)))
+        except exc.ForkedProcess:
+            pass
+        except BaseException as error:
+            bad.append((call.__name__, repr(error)))
+    print(bad, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+assert snapshot.get("a", b"k") == backend.get("a", b"k") == b"v"
+backend.put("a", b"z", b"z")
+backend.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
+def test_methods_fetched_before_a_fork_refuse_in_the_child(url):
+    """A method taken from a handle or snapshot before the fork went on in the child, through the parent's files."""
+    done = subprocess.run([sys.executable, "-c", FETCHED, url], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

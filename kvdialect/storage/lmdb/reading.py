@@ -13,7 +13,7 @@ from xxhash import xxh32_digest
 from kvdialect import exc
 from kvdialect.storage.batch import check_key
 from kvdialect.storage.contract import Pair
-from kvdialect.storage.engine import EngineSnapshot, Scan
+from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan, dead
 from kvdialect.storage.lmdb.errors import damaged, translate
 from kvdialect.storage.lmdb.families import Family
 from kvdialect.storage.ranges import successor
@@ -87,6 +87,7 @@ class LmdbSnapshot(EngineSnapshot):
             vars(self)["get"](cf, b"")
 
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        self._refuse_closed(cf)  # a method fetched before the end, or before a fork
         family = self._families[cf]
         keys = list(keys)
         tag = family.tag
@@ -115,6 +116,7 @@ class LmdbSnapshot(EngineSnapshot):
         self._families[cf]
 
     def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> LmdbScan:
+        self._refuse_closed(cf)
         family = self._families[cf]
         try:
             with self._using:
@@ -122,6 +124,11 @@ class LmdbSnapshot(EngineSnapshot):
         except exc.Error:
             self._refuse_closed(cf)
             raise
+
+    def kill(self, error: ErrorMaker) -> None:
+        super().kill(error)
+        # For methods that were fetched before; in a forked child the transaction is left as it is.
+        self._read = dead(error)
 
     def release(self) -> None:
         with self._using:
