@@ -268,6 +268,4 @@ class MemoryBackend(shared.Handle):
         if parsed.mode != "rw":
             raise exc.ArgumentError("mode=ro makes no sense for a memory store: it starts empty")
         key = ("memory", path or f"#{next(_anonymous)}")
-        handle = cls(shared.acquire(key, parsed, lambda: MemoryEngine(path, parsed)))
-        handle.declare(column_families)
-        return handle
+        return cls.on(shared.acquire(key, parsed, lambda: MemoryEngine(path, parsed)), column_families)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import attrs
 
@@ -39,6 +39,22 @@ class Handle(StorageBackend):
         self.closed = False
         self._read = engine.reader()
         engine.handles.add(self)
+
+    @classmethod
+    def on(
+        cls,
+        engine: Engine,
+        families: Mapping[str, ColumnFamilyOptions],
+        capabilities: Capabilities | None = None,
+    ) -> Self:
+        """A handle on an engine that was acquired for it, with ``families`` declared; closed again if that fails."""
+        handle = cls(engine, capabilities)
+        try:
+            handle.declare(families)
+        except BaseException:
+            handle.close()
+            raise
+        return handle
 
     # The engine's own function in place of this method would save a frame, but then nothing would hold the handle
     # during ``open_backend(url).get(...)``.

@@ -197,3 +197,26 @@ def test_methods_fetched_before_a_fork_refuse_in_the_child(url):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.engine("rocksdb")
+def test_a_dropped_family_gives_its_files_back_while_the_store_is_open(tmp_path):
+    """The store held on to a dropped family, and RocksDB to its files, until it was closed."""
+    folder = tmp_path / "store"
+    with open_backend(f"rocksdb:///{folder}", {"a": ColumnFamilyOptions(compression="none")}) as backend:
+        batch = WriteBatch()
+        for number in range(1000):
+            batch.put("a", b"%05d" % number, os.urandom(4000))
+        backend.batch_write(batch)
+        backend.flush()
+        held = sum(file.stat().st_size for file in folder.glob("*.sst"))
+
+        backend.drop_column_family("a")
+        left = held
+        until = time.monotonic() + 20
+        while left > held / 10 and time.monotonic() < until:
+            time.sleep(0.05)
+            left = sum(file.stat().st_size for file in folder.glob("*.sst"))
+
+    assert held > 4_000_000
+    assert left <= held / 10

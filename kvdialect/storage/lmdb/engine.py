@@ -624,10 +624,4 @@ class LmdbBackend(shared.Handle):
             shared.release(engine)
             raise exc.ArgumentError(f"{real} is open in this process with mode=ro; close it to open it with mode=rw")
         capabilities = attrs.evolve(engine.capabilities, writable=parsed.mode == "rw")
-        handle = cls(engine, capabilities)
-        try:
-            handle.declare(column_families)
-        except BaseException:
-            handle.close()
-            raise
-        return handle
+        return cls.on(engine, column_families, capabilities)

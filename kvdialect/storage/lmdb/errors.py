@@ -49,10 +49,7 @@ def translate(engine: Engine, error: Exception, operation: str, **more: Any) -> 
         )
     if isinstance(error, lmdb.DbsFullError):
         return exc.BackendError("max_dbs is reached: reopen with a larger max_dbs", **facts)
-    if isinstance(
-        error,
-        lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.VersionMismatchError,
-    ):
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.VersionMismatchError):
         return exc.Corruption(f"LMDB found damage: {error} (restore a backup)", **facts)
     if isinstance(error, lmdb.PanicError):
         return exc.ReopenRequired(f"LMDB gave up after an earlier failure: {error}; close and open the store", **facts)

@@ -187,7 +187,8 @@ class Committer:
             raise exc.DiskFull(
                 "the disk is full: RocksDB cannot flush its memtables; free space and try again", **facts
             )
-        if waited > (engine.options.lock_timeout or _STALL_SECONDS):
+        limit = engine.options.lock_timeout
+        if waited > (_STALL_SECONDS if limit is None else limit):
             raise exc.BackendError(
                 f"RocksDB has stalled writes for {waited:.0f} s, as flushes or compactions are behind; nothing was"
                 " applied, try again later (or give more max_background_jobs, or larger write buffers)",

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Mark
 class Family:
     """An open family: the driver's object for reads, its handle for batches, the length of its bloom prefix or None."""
 
-    __slots__ = ("handle", "prefix_length", "rdict")
+    __slots__ = ("__weakref__", "handle", "prefix_length", "rdict")
 
     def __init__(self, database: rocksdict.Rdict, name: str, prefix_length: int | None) -> None:
         self.rdict = database.get_column_family(name)
@@ -88,8 +89,9 @@ class RocksDBEngine(Engine):
         self._lock_file: FileLock | None = None
         self._scratch: str | None = None
         self.known: dict[str, Family] = {}
-        # Kept, as a thread may be reading one; their driver's objects keep the database open.
-        self._dropped: list[Family] = []
+        # Families that were dropped and that a thread or a traceback still holds: they keep the database open, and
+        # their files on the disk. So they are known here, but not kept.
+        self._dropped: weakref.WeakSet[Family] = weakref.WeakSet()
         self.gets: dict[str, Callable[[Any], Any]] = {}
         self.commit_lock = threading.Lock()
         self.total_order = rocksdict.ReadOptions()
@@ -306,7 +308,7 @@ class RocksDBEngine(Engine):
             except Exception as error:
                 raise translate(self, error, "drop_column_family") from error
             self.gets.pop(name, None)
-            self._dropped.append(self.known[name])
+            self._dropped.add(self.known[name])
             self.known = {other: family for other, family in self.known.items() if other != name}
         self._committer.settle()
 
@@ -452,10 +454,4 @@ class RocksDBBackend(shared.Handle):
         # A reader and a secondary are databases of their own beside a primary, also within one process.
         key = ("rocksdb", real, parsed.mode)
         engine = shared.acquire(key, parsed, lambda: RocksDBEngine(real, parsed, column_families))
-        handle = cls(engine)
-        try:
-            handle.declare(column_families)
-        except BaseException:
-            handle.close()
-            raise
-        return handle
+        return cls.on(engine, column_families)
