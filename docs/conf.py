@@ -14,10 +14,13 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 100
 
 # References to our own names must resolve. Those of others would need their inventories from the network at build time.
-nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*")]
+# Type variables have no entry anywhere.
+nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*"), ("py:class", r"kvdialect\..*\.(T|Options)")]
 
 html_theme = "furo"
 html_title = "kvdialect"

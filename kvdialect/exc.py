@@ -150,6 +150,15 @@ class ForkedProcess(ProgrammingError):
     """
 
 
+class SchemaMismatch(ProgrammingError):
+    """The tables of a model are not those of the store; the message lists what differs and what to call.
+
+    Attributes:
+        table: name of the first table that differs.
+        differences: all that differs, as :class:`kvdialect.schema.evolution.Difference`.
+    """
+
+
 class BackendNotInstalled(ProgrammingError):
     """The driver of the requested engine is not installed.
 
@@ -206,6 +215,16 @@ class ConflictError(OperationalError):
         key: its key, or the start of its range.
         expected: the value expected (None: absence), or the digest of the range.
         found: what was there instead.
+    """
+
+    retryable = True
+
+
+class SchemaChanged(OperationalError):
+    """The fields of a table were changed, or it was dropped, since this session began; bind the model and run it again.
+
+    Attributes:
+        table: name of the table.
     """
 
     retryable = True
@@ -321,6 +340,8 @@ __all__ = [
     "ReadOnlyStore",
     "ReadersFull",
     "ReopenRequired",
+    "SchemaChanged",
+    "SchemaMismatch",
     "SerializationError",
     "SnapshotTooOld",
     "StoreClosed",

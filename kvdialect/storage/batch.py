@@ -7,7 +7,7 @@ turned into the engine's own form at the last moment, so one batch may be writte
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import xxhash
@@ -105,6 +105,22 @@ class WriteBatch:
     def delete(self, cf: str, key: bytes) -> WriteBatch:
         """Remove ``key``; removing what is not there succeeds."""
         return self._change(cf, key, DELETE)
+
+    def update(self, cf: str, changes: Mapping[bytes, bytes | Deletion]) -> WriteBatch:
+        """Put and delete many keys of one family: each is set to its value, or removed where that is :data:`DELETE`."""
+        try:
+            values = [value for value in changes.values() if not isinstance(value, Deletion)]
+            size = sum(map(len, changes)) + sum(map(len, values))
+        except TypeError:
+            for key, change in changes.items():
+                if not isinstance(key, bytes) or not isinstance(change, bytes | Deletion):
+                    raise _not_bytes(cf, key, b"" if isinstance(change, Deletion) else change) from None
+            raise
+        if self._room < size:
+            raise self._too_large(size)
+        self.changes.setdefault(cf, {}).update(changes)
+        self._room -= size
+        return self
 
     def add(self, cf: str, key: bytes, delta: int) -> WriteBatch:
         """Add ``delta`` to the signed 64-bit counter at ``key``, stored big-endian in 8 bytes; absence counts as 0.

@@ -39,7 +39,7 @@ COIN_FAMILIES: Final[Mapping[str, ColumnFamilyOptions]] = MappingProxyType(
         "coin_by_confirmed_height": _family("none", 16, 2, "coins", 3),
         "coin_by_spent_height": _family("none", 16, 2, "coins", 4),
         "hints": _family("full", 16, 2, "hints"),
-        "hints_by_value": _family("prefix", 32, 2, "hints_by_value"),
+        "hints_by_value": _family("prefix", 16, 2, "hints_by_value"),
         "merkle_nodes": _family("full", 64, 3, "coins", 6),
         "archive_coin_records": _family("full", 16, 2, "coins", 5, compaction="fifo"),
         "state_snapshots": _family("none", 8, 2, "snapshots", compaction="fifo"),

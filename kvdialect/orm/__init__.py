@@ -1,0 +1,18 @@
+"""The native door: Session, identity map and unit of work over the store's transactions."""
+
+from kvdialect.orm.engine import Engine, create_engine
+from kvdialect.orm.events import SessionEvents
+from kvdialect.orm.factory import sessionmaker
+from kvdialect.orm.session import Session, object_session
+from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
+
+__all__ = [
+    "Engine",
+    "NestedTransaction",
+    "Session",
+    "SessionEvents",
+    "SessionTransaction",
+    "create_engine",
+    "object_session",
+    "sessionmaker",
+]

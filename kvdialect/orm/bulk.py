@@ -1,0 +1,253 @@
+"""Writes by statement, and the first import: rows through the row writer without an object for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.sql.dml import Delete, Insert, Update
+
+from kvdialect import exc
+from kvdialect.query import dml
+from kvdialect.schema.records import Record, record_of
+from kvdialect.schema.rows import Row
+from kvdialect.store.table import StoredTable
+from kvdialect.store.transaction import Transaction
+from kvdialect.store.writer import RowChanges, write_rows
+from kvdialect.store.writer import commit as commit_transaction
+
+if TYPE_CHECKING:
+    from kvdialect.orm.engine import Engine
+    from kvdialect.orm.session import Session
+
+_UPDATE_CHUNK = 2_000
+
+
+class WriteResult(IteratorResult[Any]):
+    """The result of an insert, update or delete: no rows, and how many were written.
+
+    Attributes:
+        rowcount: the rows inserted, matched by the update, or deleted.
+        inserted_primary_key_rows: the primary key of each row inserted.
+    """
+
+    def __init__(self, rowcount: int, inserted: Sequence[tuple[Any, ...]] = ()) -> None:
+        super().__init__(SimpleResultMetaData([]), iter(()))
+        self.rowcount = rowcount
+        self.inserted_primary_key_rows = list(inserted)
+
+    @property
+    def inserted_primary_key(self) -> tuple[Any, ...] | None:
+        """The primary key of the one row inserted."""
+        return self.inserted_primary_key_rows[0] if self.inserted_primary_key_rows else None
+
+    @property
+    def returns_rows(self) -> bool:
+        """Always False, as there are none."""
+        return False
+
+
+# ------------------------------------------------------------------------------------------------ insert
+
+
+def insert(session: Session, statement: Insert, params: Any) -> WriteResult:
+    """Insert rows: ``insert(Record)`` with a dict or a list of dicts, or with ``values(...)``."""
+    table, given = dml.insert_rows(statement, params)
+    session.flush()
+    txn = session._autobegin()
+    stored = session.binding.resolve(table)
+    rows = complete_rows(session.engine, stored, table, given)
+    inserted, _ = _guarded(txn, lambda: write_rows(txn, stored, RowChanges(new=rows)))
+    decode = stored.codec.decode_key
+    return WriteResult(len(rows), [decode(key) for key, _ in inserted])
+
+
+def complete_rows(
+    engine: Engine, stored: StoredTable, table: sa.Table, given: Iterable[Mapping[str, Any]]
+) -> list[Row]:
+    """Rows in column order: what a dict does not name has its default, an id of the allocator, or None.
+
+    Raises:
+        ArgumentError: for a name that is no column, or a column without value and default.
+    """
+    definition = stored.definition
+    names = definition.names
+    known = set(names)
+    auto = next((field.name for field in definition.fields if field.autoincrement), None)
+    defaults = {column.name: _default(column) for column in table.columns}
+    rows: list[list[Any]] = []
+    wanting: list[list[Any]] = []
+    explicit: list[int] = []
+    for values in given:
+        if not known.issuperset(values):
+            unknown = sorted(set(values) - known)
+            raise exc.ArgumentError(
+                f"{definition.name} has no column {', '.join(map(repr, unknown))}; its columns are {', '.join(names)}"
+            )
+        row = []
+        for name in names:
+            if name in values:
+                row.append(values[name])
+            elif (default := defaults.get(name)) is not None:
+                row.append(default())
+            elif name == auto or definition.field(name).nullable:
+                row.append(None)
+            else:
+                raise exc.ArgumentError(
+                    f"{definition.name}.{name} has no value and no default; give it in each row", field=name
+                )
+        if auto is not None:
+            ident = row[names.index(auto)]
+            if ident is None:
+                wanting.append(row)
+            elif type(ident) is int:
+                explicit.append(ident)
+        rows.append(row)
+    if auto is not None:
+        allocator = engine.allocator(stored)
+        if explicit:
+            allocator.observe(max(explicit))
+        if wanting:
+            at = names.index(auto)
+            for row, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
+                row[at] = ident
+    return [tuple(row) for row in rows]
+
+
+def _default(column: sa.Column[Any]) -> Callable[[], Any] | None:
+    """What gives a column's value where a row has none."""
+    default = column.default
+    if default is None:
+        return None
+    value = getattr(default, "arg", None)
+    if default.is_scalar:
+        return lambda: value
+    if default.is_callable:
+        return lambda: value(None)  # type: ignore[misc]  # SQLAlchemy wraps it to take a context
+    raise exc.NotSupportedError(
+        f"the default of {column.table.name}.{column.name} is SQL; give a value or a Python function"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ update and delete
+
+
+def update(session: Session, statement: Update, params: Any) -> WriteResult:
+    """Update the rows that a statement matches; objects of the session that they belong to are refreshed."""
+    session.flush()
+    txn = session._autobegin()
+    prepared, assign = dml.prepare_update(session.binding.planner, statement, txn, params)
+    table: StoredTable = prepared.table
+    decode, key_of = table.codec.decode, table.codec.key
+    identity_of = table.codec.identity
+    # All matches are found before any is written: an update must not meet its own rows again.
+    matches = list(prepared.keys(txn))
+    changes = RowChanges()
+    moved: list[bytes] = []
+    for key, raw in matches:
+        row = assign(decode(key, raw))
+        new_key = key_of(identity_of(row))
+        if new_key == key:
+            changes.changed.append((key, raw, row))
+        else:
+            changes.gone.append((key, raw))
+            changes.new.append(row)
+            moved.append(key)
+    _guarded(txn, lambda: write_rows(txn, table, changes))
+    _refresh(session, txn, table, [key for key, _, _ in changes.changed], moved)
+    return WriteResult(len(matches))
+
+
+def delete(session: Session, statement: Delete, params: Any) -> WriteResult:
+    """Delete the rows that a statement matches; objects of the session that they belong to are detached."""
+    session.flush()
+    txn = session._autobegin()
+    prepared = dml.prepare_delete(session.binding.planner, statement, txn, params)
+    matches = list(prepared.keys(txn))
+    _guarded(txn, lambda: write_rows(txn, prepared.table, RowChanges(gone=matches)))
+    _refresh(session, txn, prepared.table, [], [key for key, _ in matches])
+    return WriteResult(len(matches))
+
+
+def _guarded(txn: Transaction, write: Callable[[], Any]) -> Any:
+    """Run one statement's writes: all of them, or none if it raises an error."""
+    savepoint = txn.savepoint()
+    try:
+        result = write()
+    except BaseException:
+        txn.rollback_to(savepoint)
+        raise
+    txn.release(savepoint)
+    return result
+
+
+def _refresh(
+    session: Session, txn: Transaction, table: StoredTable, changed: Iterable[bytes], gone: Iterable[bytes]
+) -> None:
+    """Let the session's objects follow what a statement has written."""
+    for mapper in set(session._mappers.values()):
+        if mapper.table.name != table.name:
+            continue
+        identity = mapper.identity
+        if not identity.live and not identity.stale:
+            continue
+        for key in changed:
+            instance = identity.get(key)
+            raw = txn.get(table.name, key)
+            if instance is not None and raw is not None:
+                session.work.levels[-1].note(instance, mapper, "persistent")
+                mapper.loading.fill(instance, key, raw)
+        for key in gone:
+            instance = identity.get(key)
+            if instance is not None:
+                session.work.levels[-1].note(instance, mapper, "persistent")
+            identity.discard(key)
+
+
+# ------------------------------------------------------------------------------------------------ the first import
+
+
+def load(
+    engine: Engine, record: Record, rows: Iterable[Any], batch_size: int, progress: Callable[[int], None] | None
+) -> int:
+    """See :meth:`kvdialect.Engine.bulk_load`."""
+    if type(batch_size) is not int or batch_size < 1:
+        raise exc.ArgumentError(f"batch_size={batch_size!r}; give an int of 1 or more")
+    done = 0
+    batch: list[Any] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) >= batch_size:
+            done += _load_batch(engine, record, batch)
+            batch.clear()
+            if progress is not None:
+                progress(done)
+    if batch:
+        done += _load_batch(engine, record, batch)
+        if progress is not None:
+            progress(done)
+    return done
+
+
+def _load_batch(engine: Engine, record: Record, batch: Sequence[Any]) -> int:
+    engine.refresh()
+    stored = engine.binding().loading(record).table
+    given = [item if isinstance(item, Mapping) else _as_mapping(record, item) for item in batch]
+    rows = complete_rows(engine, stored, record.table, given)
+    txn = Transaction(engine)
+    try:
+        # Without a snapshot: the commit itself finds duplicates, and its first read would be its only one.
+        write_rows(txn, stored, RowChanges(new=rows), check=False)
+        commit_transaction(txn)
+    finally:
+        txn.close()
+    return len(rows)
+
+
+def _as_mapping(record: Record, item: Any) -> Mapping[str, Any]:
+    if record_of(item) is not record:
+        raise exc.ArgumentError(f"a row of {record.table.name} is a dict or a {record.cls.__name__}, not {item!r:.80}")
+    return dict(zip(record.names, record.values(item), strict=True))

@@ -1,0 +1,205 @@
+"""The engine as a session's user has it: an open store, with transactions that are run again on a conflict."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy import URL
+
+from kvdialect import exc
+from kvdialect.orm import bulk
+from kvdialect.orm.loading import Loading
+from kvdialect.orm.session import Session
+from kvdialect.query.prepared import QueryPlanner
+from kvdialect.schema.declared import definition_of
+from kvdialect.schema.definition import TableDefinition
+from kvdialect.schema.records import Record, records_for, required_record
+from kvdialect.store import engine as store_engine
+from kvdialect.store.catalog import Catalog
+from kvdialect.store.table import StoredTable
+from kvdialect.store.transaction import IsolationLevel
+
+T = TypeVar("T")
+
+RETRIES: Final = 10
+"""How often ``Engine.transaction`` runs a function again, unless told otherwise."""
+
+_BACKOFF: Final = 0.001
+_LONGEST_PAUSE: Final = 0.25
+
+
+class Binding:
+    """The record classes and tables of a program, as one state of the catalog has them.
+
+    Attributes:
+        catalog: that state.
+        planner: plans statements over its tables.
+    """
+
+    def __init__(self, engine: Engine, catalog: Catalog) -> None:
+        self.engine = engine
+        self.catalog = catalog
+        self.planner = QueryPlanner(self.resolve)
+        self._loadings: dict[Record, Loading] = {}
+
+    def loading(self, record: Record) -> Loading:
+        """The code for a record class.
+
+        Raises:
+            SchemaMismatch: if the store has its table otherwise, or not at all.
+        """
+        loading = self._loadings.get(record)
+        if loading is None:
+            table = self.engine.bind(record.definition, self.catalog)
+            loading = self._loadings[record] = Loading(table, record)
+        return loading
+
+    def resolve(self, table: sa.Table) -> StoredTable:
+        """The stored table of a Table in a statement."""
+        cls = table._annotations.get("kvdialect_record")
+        if cls is not None:
+            return self.loading(required_record(cls)).table
+        table = _plain(table)
+        for record in records_for(table.name):
+            if record.table is table:
+                return self.loading(record).table
+        return self.engine.bind(self._definition(table), self.catalog)
+
+    def _definition(self, table: sa.Table) -> TableDefinition:
+        definition = _definitions.get(table)
+        if definition is None:
+            definition = _definitions[table] = definition_of(table)
+        return definition
+
+
+_definitions: WeakKeyDictionary[sa.Table, TableDefinition] = WeakKeyDictionary()
+
+
+def _plain(table: Any) -> sa.Table:
+    return table._deannotate() if table._annotations else table  # type: ignore[no-any-return]
+
+
+class Engine(store_engine.Engine):
+    """An open store. It serves any number of sessions, of several threads.
+
+    Attributes:
+        backend: the storage layer's handle.
+        isolation_level: of its sessions, unless they ask for another.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.retries = 0
+        self._bindings = threading.Lock()
+        self._binding: Binding | None = None
+
+    def binding(self, catalog: Catalog | None = None) -> Binding:
+        """The record classes bound to a catalog; None stands for the one last seen."""
+        binding = self._binding
+        if catalog is None:
+            catalog = self.catalog
+        elif catalog is not self.catalog:
+            return Binding(self, catalog)  # of an older moment, for one transaction
+        if binding is None or binding.catalog is not catalog:
+            with self._bindings:
+                binding = self._binding
+                if binding is None or binding.catalog is not catalog:
+                    binding = self._binding = Binding(self, catalog)
+        return binding
+
+    def transaction(
+        self,
+        fn: Callable[[Session], T],
+        *,
+        retries: int = RETRIES,
+        isolation_level: IsolationLevel | None = None,
+        deadline: float | None = None,
+    ) -> T:
+        """Run ``fn(session)`` in a transaction and commit it; run it again, in a new session, when it conflicts.
+
+        ``fn`` may run several times: what it does beside the session should bear that. Between two runs there is a
+        pause, random and longer each time.
+
+        Args:
+            fn: called with a new Session; its return value is returned.
+            retries: how often it is run again after a ConflictError (or another error that is ``retryable`` and whose
+                batch was not applied).
+            isolation_level: of the sessions; None: the engine's.
+            deadline: seconds after which no further run is begun; None: no limit.
+
+        Raises:
+            ConflictError: that of the last run.
+            Error: anything else that ``fn`` or the commit raises, at once.
+        """
+        if type(retries) is not int or retries < 0:
+            raise exc.ArgumentError(f"retries={retries!r}; give an int of 0 or more")
+        ends = None if deadline is None else time.monotonic() + deadline
+        attempt = 0
+        while True:
+            try:
+                with Session(self, isolation_level=isolation_level) as session, session.begin():
+                    return fn(session)
+            except exc.Error as error:
+                again = error.retryable and error.outcome == "not_applied"
+                if not again or attempt >= retries or (ends is not None and time.monotonic() >= ends):
+                    raise
+            attempt += 1
+            self.retries += 1
+            longest = min(_LONGEST_PAUSE, _BACKOFF * 2.0**attempt)
+            time.sleep(random.uniform(0, longest))  # noqa: S311 - to spread the contenders, no secret
+
+    def stats(self) -> dict[str, Any]:
+        """Figures on the open store, see :meth:`StorageBackend.stats`, and the transactions that were run again."""
+        return {**super().stats(), "retries": self.retries}
+
+    def bulk_load(
+        self,
+        entity: type[Any],
+        rows: Iterable[Any],
+        *,
+        batch_size: int = 10_000,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Load rows for a first import: in batches, each a commit of its own, with no object made for a row.
+
+        Sorted by primary key they go in fastest. What was committed stays if a later batch fails.
+
+        Args:
+            entity: the record class.
+            rows: dicts by field name, or objects of the class.
+            batch_size: rows of a batch.
+            progress: called with the rows loaded so far, after each batch.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            IntegrityError: for a primary key or unique value that is there already; its batch is not applied.
+            DataError: for a value that its column does not take; its batch is not applied.
+        """
+        return bulk.load(self, required_record(entity), rows, batch_size, progress)
+
+
+def create_engine(url: str | URL, *, isolation_level: IsolationLevel | None = None, **options: Any) -> Engine:
+    """Open a store for sessions, creating it if need be.
+
+    Args:
+        url: ``rocksdb:///relative/path``, ``lmdb:////absolute/path`` or ``memory://``, with options in the query.
+        isolation_level: ``"SNAPSHOT"``, the default, or ``"SERIALIZABLE"``, for sessions that do not say it themselves.
+        options: of the engine, as in the URL's query, which they override.
+
+    Raises:
+        ArgumentError: if the URL or an option is not understood.
+        BackendNotInstalled: if the engine's driver is missing; the message says what to install.
+        StoreFormatError: if the store was written by a newer release.
+        NotAStore, StoreLocked, Corruption: if what the URL names cannot be opened.
+    """
+    if isolation_level is not None:
+        options["isolation_level"] = isolation_level
+    return store_engine.open_engine(url, cls=Engine, **options)

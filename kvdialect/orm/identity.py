@@ -1,0 +1,83 @@
+"""The identity map: at most one object per record in a session, held weakly.
+
+Objects are found by the bytes of their key. A map has two generations: ``live`` holds what the current transaction has
+read or written, ``stale`` what earlier ones had. The first read of a record in a transaction takes its object from
+``stale`` to ``live`` and refreshes it in place, if its bytes have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+if TYPE_CHECKING:
+    from kvdialect.orm.session import Session
+
+_LIMIT = 4096
+
+
+class Tracker(dict[int, Any]):
+    """The changed objects of a session, by ``id``; each object of the session has it in its ``_kv`` slot.
+
+    A record's ``__setattr__`` writes into it without knowing more. ``session`` is None once the session has let go of
+    its objects.
+    """
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session: Session | None = session
+
+
+class IdentityMap:
+    """The objects of one record class in a session.
+
+    Dead references are not taken out one by one, by callbacks, but together when the maps have doubled: that is half
+    the cost of loading an object.
+    """
+
+    __slots__ = ("kept", "limit", "live", "stale")
+
+    def __init__(self) -> None:
+        self.live: dict[bytes, ref[Any]] = {}
+        self.stale: dict[bytes, ref[Any]] = {}
+        self.limit = _LIMIT
+        # Objects that can change without __setattr__ are held until the transaction ends, or the change were lost.
+        self.kept: dict[bytes, Any] = {}
+
+    def get(self, key: bytes) -> Any:
+        """The live object of a key, or None."""
+        found = self.live.get(key)
+        return None if found is None else found()
+
+    def age(self) -> None:
+        """The transaction is over: what was live is stale."""
+        if self.stale:
+            self.stale.update(self.live)
+            self.live = {}
+        else:
+            self.stale, self.live = self.live, {}
+        self.kept.clear()
+        if len(self.stale) > self.limit:
+            self.purge()
+
+    def purge(self) -> None:
+        """Forget the references whose objects are gone."""
+        self.live = {key: found for key, found in self.live.items() if found() is not None}
+        self.stale = {key: found for key, found in self.stale.items() if found() is not None}
+        self.limit = max(_LIMIT, 2 * (len(self.live) + len(self.stale)))
+
+    def discard(self, key: bytes) -> Any:
+        """Forget a key; return its object, or None."""
+        self.kept.pop(key, None)
+        found = self.live.pop(key, None) or self.stale.pop(key, None)
+        return None if found is None else found()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield every object that still exists, live and stale."""
+        for found in [*self.live.values(), *self.stale.values()]:
+            instance = found()
+            if instance is not None:
+                yield instance

@@ -1,0 +1,175 @@
+"""Loading: stored pairs to objects, by code generated for each record class and stored table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import ref
+
+from kvdialect import exc
+from kvdialect.codec.kinds import Namespace, put
+from kvdialect.orm.identity import IdentityMap, Tracker
+from kvdialect.schema.records import Record
+from kvdialect.schema.rows import DECODE_ERRORS
+from kvdialect.storage.batch import KEY_LIMIT
+from kvdialect.store.table import StoredTable
+
+Pairs = Iterable[tuple[bytes, bytes]]
+
+
+class Loading:
+    """The generated code that makes objects of a record class from the pairs of a stored table.
+
+    Attributes:
+        table: the stored table.
+        record: what the class maps to.
+        load: ``load(pairs, identity, tracker) -> objects``: for each pair the object of its key, which is the one that
+            the identity map has, or a new one.
+        fill: ``fill(obj, key, value)``: sets all attributes from stored bytes, without hook.
+        key_of: ``key_of(identity) -> key`` of a primary key value, or a tuple of them.
+        key_of_object: ``key_of_object(obj) -> key`` from its attributes.
+    """
+
+    def __init__(self, table: StoredTable, record: Record) -> None:
+        self.table = table
+        self.record = record
+        names: Namespace = {}
+        self.source = "\n".join([*self._load_lines(names), *self._fill_lines(names), *self._key_lines(names)])
+        exec(compile(self.source, f"<kvdialect {record.cls.__name__}>", "exec"), names)  # noqa: S102 - generated here
+        self.load: Callable[[Pairs, IdentityMap, Tracker], list[Any]] = names["load"]
+        self.fill: Callable[[Any, bytes, bytes], None] = names["fill"]
+        self.key_of: Callable[[Any], bytes] = names["key_of"]
+
+    def key_of_object(self, instance: Any) -> bytes:
+        """The key that the object's attributes give.
+
+        Raises:
+            DataError: if a key attribute is no value of its column.
+        """
+        return self.table.codec.key(self.record.identity(instance))
+
+    def modified(self, instance: Any) -> bool:
+        """True if the object's values are other than those it was loaded or flushed with.
+
+        Raises:
+            DataError: for a value that its column does not take.
+        """
+        _, value, _ = self.table.codec.encode(self.record.values(instance))
+        return bool(value != instance._raw)
+
+    def attach(self, instance: Any, key: bytes, value: bytes, tracker: Tracker) -> None:
+        """Make an object the one of a stored record, without touching its fields."""
+        self._set_kv(instance, tracker)
+        self._set_key(instance, key)
+        self._set_raw(instance, value)
+
+    def _load_lines(self, names: Namespace) -> list[str]:
+        loader, cls = put(names, self.record.loader), put(names, self.record.cls)
+        codec = self.table.codec
+        decode = codec.decode_lines(lambda at: f"o.{codec.names[at]}", names)
+        keep = ["        identity.kept[key] = o"] if self.record.mutable else []
+        return [
+            f"def load(pairs, identity, tracker, new={put(names, object.__new__)}, ref={put(names, ref)}):",
+            "    live, stale = identity.live, identity.stale",
+            "    known = live.get",
+            "    objects = []",
+            "    add = objects.append",
+            "    for key, value in pairs:",
+            "        found = known(key)",
+            "        if found is not None:",
+            "            o = found()",
+            "            if o is not None:",
+            "                add(o)",
+            "                continue",
+            "        if stale:",
+            f"            o = {put(names, self._revive)}(identity, key, value, tracker)",
+            "            if o is not None:",
+            "                add(o)",
+            "                continue",
+            f"        o = new({loader})",
+            "        try:",
+            *(f"            {line}" for line in decode),
+            f"        except {put(names, DECODE_ERRORS)} as error:",
+            f"            raise {put(names, codec.undecodable)}(key, error) from error",
+            "        o._kv = tracker",
+            "        o._key = key",
+            "        o._raw = value",
+            f"        o.__class__ = {cls}",
+            "        live[key] = ref(o)",
+            *keep,
+            "        add(o)",
+            "    if len(live) > identity.limit:",
+            "        identity.purge()",
+            "    return objects",
+        ]
+
+    def _fill_lines(self, names: Namespace) -> list[str]:
+        codec, loader = self.table.codec, self.record.loader
+        decode = codec.decode_lines(lambda at: f"v{at}", names)
+        self._set_kv = loader._kv.__set__
+        self._set_key = loader._key.__set__
+        self._set_raw = loader._raw.__set__
+        lines = ["def fill(o, key, value):", "    try:", *(f"        {line}" for line in decode)]
+        lines += [
+            f"    except {put(names, DECODE_ERRORS)} as error:",
+            f"        raise {put(names, codec.undecodable)}(key, error) from error",
+        ]
+        for at, name in enumerate(codec.names):
+            # The slot's own setter works on subclasses of any layout; a class with a __dict__ has none.
+            slot = getattr(loader, name, None)
+            if hasattr(slot, "__set__"):
+                lines.append(f"    {put(names, slot.__set__)}(o, v{at})")  # type: ignore[union-attr]
+            else:
+                lines.append(f"    {put(names, object.__setattr__)}(o, {name!r}, v{at})")
+        lines += [f"    {put(names, self._set_key)}(o, key)", f"    {put(names, self._set_raw)}(o, value)"]
+        return lines
+
+    def _key_lines(self, names: Namespace) -> list[str]:
+        fields = self.table.codec.key_fields
+        general = put(names, self._key_of)
+        variables = [f"v{at}" for at in range(len(fields))]
+        tests = [field.kind.test_source(v, names) for field, v in zip(fields, variables, strict=True)]
+        encoded = self.table.codec.grammar.encode_source(variables, names)
+        width = self.table.codec.grammar.width
+        if None in tests or width is None or width > KEY_LIMIT:
+            return [f"key_of = {general}"]
+        test = " and ".join(tests)  # type: ignore[arg-type]
+        if len(fields) == 1:
+            return ["def key_of(v0):", f"    return {encoded} if {test} else {general}(v0)"]
+        return [
+            "def key_of(identity):",
+            f"    if identity.__class__ is tuple and len(identity) == {len(fields)}:",
+            f"        {', '.join(variables)} = identity",
+            f"        if {test}: return {encoded}",
+            f"    return {general}(identity)",
+        ]
+
+    def _key_of(self, identity: Any) -> bytes:
+        names = self.table.definition.primary_key
+        if isinstance(identity, dict):
+            if set(identity) != set(names):
+                raise exc.ArgumentError(
+                    f"the primary key of {self.table.name} is ({', '.join(names)}); got"
+                    f" ({', '.join(map(str, identity))})"
+                )
+            identity = tuple(identity[name] for name in names)
+        elif not isinstance(identity, tuple | list) or (len(names) == 1 and not isinstance(identity, tuple)):
+            identity = (identity,)
+        return self.table.codec.key(tuple(identity))
+
+    def _revive(self, identity: IdentityMap, key: bytes, value: bytes, tracker: Tracker) -> Any:
+        """An object of an earlier transaction, refreshed in place; changes that it has pending stay."""
+        found = identity.stale.pop(key, None)
+        instance = None if found is None else found()
+        if instance is None:
+            return None
+        if instance._raw != value and id(instance) not in tracker and not self._changed_in_place(instance):
+            self.fill(instance, key, value)
+        identity.live[key] = found  # type: ignore[assignment]
+        if self.record.mutable:
+            identity.kept[key] = instance
+        return instance
+
+    def _changed_in_place(self, instance: Any) -> bool:
+        """True for a change that no tracker saw: it stays, and conflicts when it is flushed."""
+        return self.record.mutable and self.modified(instance)

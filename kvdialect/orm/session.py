@@ -1,0 +1,923 @@
+"""Session: SQLAlchemy's unit of work over one store.
+
+A session begins a transaction when it first needs one, reads one moment of the store with its own pending writes over
+it, and commits everything as one atomic batch. It belongs to one thread; an engine serves many sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import Result, ScalarResult
+from sqlalchemy.event import dispatcher
+from sqlalchemy.event.registry import EventTarget
+from sqlalchemy.sql.dml import Delete, Insert, Update
+from sqlalchemy.sql.selectable import TypedReturnsRows
+from sqlalchemy.util import IdentitySet
+
+from kvdialect import exc
+from kvdialect.orm import bulk, statements
+from kvdialect.orm.identity import Tracker
+from kvdialect.orm.loading import Loading
+from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
+from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork, refuse_foreign
+from kvdialect.schema.records import Record, record_of, required_record
+from kvdialect.storage.contract import Snapshot
+from kvdialect.store.transaction import ISOLATION_LEVELS, IsolationLevel, Transaction
+from kvdialect.store.writer import commit as commit_transaction
+
+if TYPE_CHECKING:
+    from kvdialect.orm.engine import Binding, Engine
+
+T = TypeVar("T")
+
+
+class Session(EventTarget):
+    """Records of one store as objects: read, changed, and committed together.
+
+    Args:
+        engine: the open store, as :func:`~kvdialect.create_engine` gives it.
+        isolation_level: ``"SNAPSHOT"``: all reads are of one moment, and the first of two transactions that write the
+            same record wins; ``"SERIALIZABLE"``: besides, whatever was read must still be so at the commit. None stands
+            for the engine's.
+        autoflush: make pending changes visible to the session's own queries by flushing before each.
+        info: a dict of the caller's.
+    """
+
+    dispatch: dispatcher[Session]
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        bind: Engine | None = None,
+        isolation_level: IsolationLevel | None = None,
+        autoflush: bool = True,
+        info: dict[Any, Any] | None = None,
+    ) -> None:
+        target = engine if engine is not None else bind
+        if target is None or not callable(getattr(target, "binding", None)):
+            raise exc.ArgumentError(f"Session({target!r}): give it an engine of kvdialect.create_engine(...)")
+        if isolation_level is not None and isolation_level not in ISOLATION_LEVELS:
+            raise exc.ArgumentError(
+                f"isolation_level={isolation_level!r} is unknown; allowed: {', '.join(ISOLATION_LEVELS)}"
+            )
+        self.engine: Engine = target
+        self.bind: Engine = target
+        self.isolation_level: IsolationLevel = isolation_level or cast(IsolationLevel, target.isolation_level)
+        self.autoflush = autoflush
+        self.info: dict[Any, Any] = dict(info or {})
+        self.transaction: Transaction | None = None
+        self.tracker = Tracker(self)
+        self.work = UnitOfWork(self)
+        self.has_mutable = False
+        self._mappers: dict[type[Any], Mapper] = {}
+        self._binding: Binding | None = None
+        # The error of a failed flush, and the level that it has undone.
+        self._failed: BaseException | None = None
+        self._failed_level: tuple[Transaction | None, int] = (None, 0)
+        self._flushing = False
+
+    # ------------------------------------------------------------------------------------------ the transaction
+
+    def begin(self, nested: bool = False) -> SessionTransaction | NestedTransaction:
+        """Begin a transaction explicitly; without it the first use begins one.
+
+        Raises:
+            sqlalchemy.exc.InvalidRequestError: if one has begun already.
+        """
+        if nested:
+            return self.begin_nested()
+        if self.transaction is not None:
+            raise sa_exc.InvalidRequestError("A transaction is already begun on this Session.")
+        self._check_usable()
+        self._autobegin()
+        return SessionTransaction(self)
+
+    def begin_nested(self) -> NestedTransaction:
+        """Flush and begin a savepoint; its ``rollback()`` undoes what was done since, values of objects included."""
+        self.flush()
+        txn = self._autobegin()
+        self.work.levels.append(Level(savepoint=txn.savepoint()))
+        return NestedTransaction(self, len(self.work.levels))
+
+    def in_transaction(self) -> bool:
+        """True if a transaction has begun."""
+        return self.transaction is not None
+
+    def in_nested_transaction(self) -> bool:
+        """True within ``begin_nested``."""
+        return len(self.work.levels) > 1
+
+    @property
+    def is_active(self) -> bool:
+        """False after a flush has failed, until ``rollback()``."""
+        return self._failed is None
+
+    def commit(self) -> None:
+        """Flush, and write everything as one batch, durably when this returns.
+
+        If it fails nothing is written, the transaction is rolled back, and the session can go on with a new one.
+
+        Raises:
+            ConflictError: if another transaction has committed a change to what this one wrote (or, if SERIALIZABLE,
+                read); run it again.
+            IntegrityError, DataError: what :meth:`flush` raises.
+            SchemaChanged: if the fields of a table were changed meanwhile; run it again.
+            Error: what the storage layer's ``batch_write`` raises; ``outcome`` says whether it was applied.
+        """
+        self._check_usable()
+        txn = self._autobegin()
+        try:
+            if self.dispatch.before_commit:
+                self.dispatch.before_commit(self)
+            self._flush(check=txn.reading)
+            while len(self.work.levels) > 1:
+                self.work.keep_level()
+            commit_transaction(txn)
+        except BaseException:
+            self.rollback()
+            raise
+        self.work.keep_level()
+        self._end()
+        if self.dispatch.after_commit:
+            self.dispatch.after_commit(self)
+
+    def rollback(self) -> None:
+        """Undo everything since the transaction began: pending writes, and the values of all its objects, in place."""
+        self._failed = None
+        txn = self.transaction
+        if txn is None:
+            if not self.work.pending:
+                return
+            txn = self._autobegin()  # objects were changed since the last transaction
+        self._undo(txn)
+        if self.dispatch.after_rollback:
+            self.dispatch.after_rollback(self)
+        if self.dispatch.after_soft_rollback:
+            self.dispatch.after_soft_rollback(self, txn)
+
+    def close(self) -> None:
+        """Roll back what is not committed and let go of all objects; the session can be used again."""
+        self._failed = None
+        if self.transaction is not None:
+            self._undo(self.transaction)
+        self.expunge_all()
+
+    def invalidate(self) -> None:
+        """As :meth:`close`: there is no connection that could be broken."""
+        self.close()
+
+    def reset(self) -> None:
+        """As :meth:`close`."""
+        self.close()
+
+    def _undo(self, txn: Transaction) -> None:
+        while self.work.levels:
+            self.work.undo_level()
+        txn.close()
+        self._end()
+
+    def _recover(self, txn: Transaction | None, depth: int) -> None:
+        """The level that a failed flush has undone is rolled back: the session can go on."""
+        if self._failed is not None and self._failed_level == (txn, depth):
+            self._failed = None
+
+    def _autobegin(self) -> Transaction:
+        txn = self.transaction
+        if txn is None:
+            self._check_usable()
+            binding = self.engine.binding()
+            if binding is not self._binding:
+                self._rebind(binding)
+            txn = self.transaction = Transaction(self.engine, self.isolation_level, self._see_schema)
+            self.work.levels.append(Level())
+            if self.dispatch.after_begin:
+                self.dispatch.after_begin(self, txn, None)
+        return txn
+
+    def _see_schema(self, snapshot: Snapshot) -> None:
+        """A snapshot is read by the catalog of its own moment: take that over if it is another."""
+        assert self._binding is not None
+        catalog = self.engine.catalog_at(snapshot)
+        if catalog is not self._binding.catalog:
+            self._rebind(self.engine.binding(catalog))
+
+    def _rebind(self, binding: Binding) -> None:
+        """Take the code that fits the catalog as it is now."""
+        self._binding = binding
+        for mapper in set(self._mappers.values()):
+            mapper.bind(binding.loading(mapper.record))
+
+    def _end(self) -> None:
+        """The transaction is over: objects keep their values, and are refreshed when the next one first reads them."""
+        self.transaction = None
+        self.work.levels.clear()
+        for mapper in set(self._mappers.values()):
+            mapper.identity.age()
+
+    def _release(self, depth: int) -> None:
+        assert self.transaction is not None
+        savepoint = self.work.levels[depth - 1].savepoint
+        assert savepoint is not None
+        while len(self.work.levels) >= depth:
+            self.work.keep_level()
+        self.transaction.release(savepoint)
+
+    def _rollback_to(self, depth: int) -> None:
+        assert self.transaction is not None
+        self._failed = None
+        savepoint = self.work.levels[depth - 1].savepoint
+        assert savepoint is not None
+        while len(self.work.levels) >= depth:
+            self.work.undo_level()
+        self.transaction.rollback_to(savepoint)
+        if self.dispatch.after_soft_rollback:
+            self.dispatch.after_soft_rollback(self, self.transaction)
+
+    def _check_usable(self) -> None:
+        if self._failed is not None:
+            raise sa_exc.PendingRollbackError(
+                "This Session's transaction has been rolled back due to a previous exception during flush. To begin a"
+                " new transaction with this Session, first issue Session.rollback(). Original exception was:"
+                f" {self._failed}"
+            )
+
+    # ------------------------------------------------------------------------------------------ flush
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        """Write pending objects into the transaction (not yet to the store), so that its queries see them.
+
+        Raises:
+            DataError: for a value that its column does not take, naming record, field, value and what is allowed.
+            IntegrityError: for a primary key or a unique value that is taken.
+            sqlalchemy.exc.PendingRollbackError: if an earlier flush failed; ``rollback()`` first.
+        """
+        if objects is not None:
+            raise exc.NotSupportedError("flush(objects) is not offered: a flush writes everything that is pending")
+        self._check_usable()
+        if self.work.pending:
+            self._flush(check=True)
+
+    def _flush(self, *, check: bool) -> None:
+        if self._flushing:
+            raise sa_exc.InvalidRequestError("Session is already flushing")
+        if not self.work.pending:
+            return
+        txn = self._autobegin()
+        self._flushing = True
+        dispatch = self.dispatch
+        try:
+            if dispatch.before_flush:
+                dispatch.before_flush(self, self.work, None)
+            new = list(self.work.new.values()) if dispatch.pending_to_persistent else ()
+            deleted = list(self.work.deleted.values()) if dispatch.persistent_to_deleted else ()
+            listened = bool(dispatch.after_flush)
+            view = (dict(self.work.new), dict(self.tracker), dict(self.work.deleted)) if listened else None
+            try:
+                self.work.flush(txn, check=check)
+            except BaseException as error:
+                self._abandon(error)
+                raise
+            if view is not None:
+                self._with_view(view)
+            for instance in new:
+                dispatch.pending_to_persistent(self, instance)
+            for instance in deleted:
+                dispatch.persistent_to_deleted(self, instance)
+            if dispatch.after_flush_postexec:
+                dispatch.after_flush_postexec(self, self.work)
+        finally:
+            self._flushing = False
+
+    def _with_view(self, view: tuple[dict[int, Any], dict[int, Any], dict[int, Any]]) -> None:
+        """Call ``after_flush`` with what was pending still to be seen."""
+        new, dirty, deleted = view
+        self.work.new.update(new)
+        self.tracker.update(dirty)
+        self.work.deleted.update(deleted)
+        try:
+            self.dispatch.after_flush(self, self.work)
+        finally:
+            for mine, seen in ((self.work.new, new), (self.tracker, dirty), (self.work.deleted, deleted)):
+                for ident in seen:
+                    mine.pop(ident, None)
+
+    def _abandon(self, error: BaseException) -> None:
+        """A flush has failed: undo the innermost level, or the transaction, as SQLAlchemy does."""
+        self._failed_level = (self.transaction, len(self.work.levels))
+        if len(self.work.levels) > 1:
+            savepoint = self.work.levels[-1].savepoint
+            assert savepoint is not None
+            assert self.transaction is not None
+            self.work.undo_level()
+            self.transaction.rollback_to(savepoint)
+        else:
+            self.rollback()
+        self._failed = error
+
+    @contextmanager
+    def _no_autoflush(self) -> Iterator[Self]:
+        before, self.autoflush = self.autoflush, False
+        try:
+            yield self
+        finally:
+            self.autoflush = before
+
+    @property
+    def no_autoflush(self) -> Any:
+        """A context manager within which queries do not flush."""
+        return self._no_autoflush()
+
+    def _autoflush(self) -> None:
+        if self.autoflush and not self._flushing and self.work.pending:
+            self.flush()
+
+    # ------------------------------------------------------------------------------------------ objects
+
+    @property
+    def new(self) -> IdentitySet:
+        """The objects added and not yet flushed."""
+        return IdentitySet(self.work.new.values())
+
+    @property
+    def dirty(self) -> IdentitySet:
+        """The objects with an attribute set since they were loaded or flushed."""
+        work = self.work
+        return IdentitySet([o for i, o in self.tracker.items() if i not in work.new and i not in work.deleted])
+
+    @property
+    def deleted(self) -> IdentitySet:
+        """The objects marked for deletion and not yet flushed."""
+        return IdentitySet(self.work.deleted.values())
+
+    def add(self, instance: Any) -> None:
+        """Put an object into the session; the next flush stores it.
+
+        Raises:
+            ArgumentError: if it is no object of a record class.
+            ProgrammingError: if it belongs to another session.
+        """
+        self._check_usable()
+        kv = getattr(instance, "_kv", self)
+        if kv is self.tracker:
+            self.work.deleted.pop(id(instance), None)
+            return
+        if kv is not None:
+            required_record(instance)
+            if kv is not self:
+                refuse_foreign(self, instance)
+        mapper = self.mapper_of(instance)
+        dispatch = self.dispatch
+        if dispatch.before_attach:
+            dispatch.before_attach(self, instance)
+        if self.transaction is None:
+            self._autobegin()
+        if getattr(instance, "_key", None) is not None:
+            # It was loaded by a session that is closed: it goes on here as what it was.
+            held = mapper.identity.get(instance._key)
+            if held is not None and held is not instance:
+                raise sa_exc.InvalidRequestError(
+                    f"another object with the key of {mapper.table.codec.named(mapper.record.identity(instance))} is"
+                    " already present in this session"
+                )
+            mapper.loading.attach(instance, instance._key, instance._raw, self.tracker)
+            self.enter(mapper, instance)
+            self.tracker[id(instance)] = instance
+        else:
+            self.work.new[id(instance)] = instance
+            object.__setattr__(instance, "_kv", self.tracker)
+            if dispatch.transient_to_pending:
+                dispatch.transient_to_pending(self, instance)
+        if dispatch.after_attach:
+            dispatch.after_attach(self, instance)
+
+    def add_all(self, instances: Iterable[Any]) -> None:
+        """As :meth:`add` for each."""
+        for instance in instances:
+            self.add(instance)
+
+    def delete(self, instance: Any) -> None:
+        """Mark an object for deletion by the next flush.
+
+        Raises:
+            sqlalchemy.exc.InvalidRequestError: if it is not stored.
+        """
+        self._check_usable()
+        required_record(instance)
+        if getattr(instance, "_key", None) is None:
+            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not persisted")
+        if instance._kv is not self.tracker:
+            refuse_foreign(self, instance)
+            self.add(instance)
+        if self.transaction is None:
+            self._autobegin()
+        self.work.deleted[id(instance)] = instance
+
+    def delete_all(self, instances: Iterable[Any]) -> None:
+        """As :meth:`delete` for each."""
+        for instance in instances:
+            self.delete(instance)
+
+    def merge(self, instance: T, *, load: bool = True) -> T:
+        """Copy an object's values onto the session's object of the same primary key, which is loaded or made.
+
+        Args:
+            instance: any object of a record class; it is left as it is.
+            load: False takes the values without reading the store, and is not offered.
+        """
+        if not load:
+            raise exc.NotSupportedError(
+                "merge(load=False) is not offered: the values stored are needed to write indexes"
+            )
+        record = required_record(instance)
+        if cast(Any, instance)._kv is self.tracker:
+            return instance
+        self._autoflush()
+        identity = record.identity(instance)
+        found = None if None in identity else self.get(record.cls, identity if len(identity) > 1 else identity[0])
+        if found is None:
+            found = object.__new__(record.cls)
+            for name, value in zip(record.names, record.values(instance), strict=True):
+                object.__setattr__(found, name, value)
+            for slot in ("_kv", "_key", "_raw"):
+                object.__setattr__(found, slot, None)
+            self.add(found)
+            return cast(T, found)
+        for name in record.names:
+            value = getattr(instance, name)
+            if getattr(found, name) != value:
+                setattr(found, name, value)
+        return cast(T, found)
+
+    def expunge(self, instance: Any) -> None:
+        """Take an object out of the session; what it has pending is not stored.
+
+        Raises:
+            sqlalchemy.exc.InvalidRequestError: if it is not in this session.
+        """
+        if instance not in self:
+            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not present in this Session")
+        mapper = self.mapper_of(instance)
+        was_new = self.work.new.pop(id(instance), None) is not None
+        self.work.deleted.pop(id(instance), None)
+        self.tracker.pop(id(instance), None)
+        if instance._key is not None:
+            mapper.identity.discard(instance._key)
+        object.__setattr__(instance, "_kv", None)
+        if was_new and self.dispatch.pending_to_transient:
+            self.dispatch.pending_to_transient(self, instance)
+        if not was_new and self.dispatch.persistent_to_detached:
+            self.dispatch.persistent_to_detached(self, instance)
+
+    def expunge_all(self) -> None:
+        """Take all objects out of the session."""
+        self.tracker.session = None
+        self.tracker = Tracker(self)
+        self.work.new.clear()
+        self.work.deleted.clear()
+        for mapper in set(self._mappers.values()):
+            mapper.identity = type(mapper.identity)()
+        self.has_mutable = False
+
+    def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
+        """Give an object the values that the transaction sees, discarding its pending changes.
+
+        Args:
+            instance: an object of this session.
+            attribute_names: only these; None: all.
+
+        Raises:
+            sqlalchemy.exc.InvalidRequestError: if it is not stored, or not there any more.
+        """
+        mapper = self._persistent(instance)
+        self._check_usable()
+        if attribute_names is None:
+            self.tracker.pop(id(instance), None)
+        self._autoflush()
+        raw = self._autobegin().get(mapper.table.name, instance._key)
+        if raw is None:
+            raise sa_exc.InvalidRequestError(f"Could not refresh instance {_named(instance)}")
+        if attribute_names is None:
+            mapper.loading.fill(instance, instance._key, raw)
+        else:
+            row = dict(zip(mapper.record.names, mapper.table.codec.decode(instance._key, raw), strict=True))
+            for name in attribute_names:
+                if name not in row:
+                    raise sa_exc.InvalidRequestError(f"{mapper.record.cls.__name__} has no field {name!r}")
+                object.__setattr__(instance, name, row[name])
+        self.enter(mapper, instance)
+
+    def expire(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
+        """Discard an object's pending changes and let the next read of it refresh it in place.
+
+        Reading an attribute never reads the store: ``get``, a query or ``refresh`` does.
+        """
+        mapper = self._persistent(instance)
+        key, raw = instance._key, instance._raw
+        if attribute_names is not None:
+            row = dict(zip(mapper.record.names, mapper.table.codec.decode(key, raw), strict=True))
+            for name in attribute_names:
+                object.__setattr__(instance, name, row[name])
+            return
+        self.tracker.pop(id(instance), None)
+        mapper.loading.fill(instance, key, raw)
+        identity = mapper.identity
+        identity.kept.pop(key, None)
+        found = identity.live.pop(key, None)
+        if found is not None:
+            identity.stale[key] = found
+
+    def expire_all(self) -> None:
+        """As :meth:`expire` for every object."""
+        for mapper in set(self._mappers.values()):
+            for instance in list(mapper.identity):
+                self.expire(instance)
+
+    def __contains__(self, instance: Any) -> bool:
+        """True if the object is in this session, stored or about to be."""
+        required_record(instance)
+        if getattr(instance, "_kv", None) is not self.tracker:
+            return False
+        if id(instance) in self.work.new:
+            return True
+        key = instance._key
+        identity = self.mapper_of(instance).identity
+        return key is not None and (identity.get(key) is instance or _is(identity.stale.get(key), instance))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the objects of the session: those that are added, and those of the identity map."""
+        yield from self.new
+        for mapper in dict.fromkeys(self._mappers.values()):
+            yield from mapper.identity
+
+    def is_modified(self, instance: Any) -> bool:
+        """True if the object's values are other than those loaded or flushed."""
+        if id(instance) in self.work.new:
+            return True
+        return self._persistent(instance).loading.modified(instance)
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def get(
+        self,
+        entity: type[T],
+        ident: Any,
+        *,
+        populate_existing: bool = False,
+        with_for_update: bool = False,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> T | None:
+        """Return the record with this primary key, or None.
+
+        Args:
+            entity: a record class.
+            ident: the value of its primary key; a tuple, or a dict by name, where that has several columns.
+            populate_existing: refresh an object that the session has already, discarding its pending changes.
+            with_for_update: let the commit fail with ConflictError if the record is changed meanwhile, even if this
+                transaction only reads it.
+            execution_options: ``{"populate_existing": True}``, as SQLAlchemy has it.
+
+        Raises:
+            DataError: if ``ident`` can be no primary key of the table.
+        """
+        mapper = self._mappers.get(entity)
+        if mapper is None or self.transaction is None:
+            mapper = self._mapper(entity)
+        key = mapper.loading.key_of(ident)
+        found = mapper.identity.live.get(key)
+        if found is not None and not populate_existing and not with_for_update and not execution_options:
+            instance = found()
+            if instance is not None:
+                return cast(T, instance)
+        return cast(T | None, self._get(mapper, key, populate_existing, with_for_update, execution_options))
+
+    def _get(
+        self,
+        mapper: Mapper,
+        key: bytes,
+        populate_existing: bool = False,
+        with_for_update: bool = False,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if self.work.new or self.tracker or self.work.deleted:
+            self._autoflush()
+        txn = self._autobegin()
+        raw = txn.get(mapper.table.name, key)
+        if raw is None:
+            self._forget(mapper, key)
+            return None
+        if with_for_update and key not in txn.pending(mapper.table.name):
+            txn.expected(mapper.table.name).setdefault(key, raw)
+            txn.tables[mapper.table.name] = mapper.table
+        if populate_existing or (execution_options or {}).get("populate_existing"):
+            return self.loader(mapper, populate_existing=True)([(key, raw)])[0]
+        if mapper.record.mutable:
+            self.has_mutable = True
+        return mapper.loading.load(((key, raw),), mapper.identity, self.tracker)[0]
+
+    def _forget(self, mapper: Mapper, key: bytes) -> None:
+        """A record is gone: an object that an earlier transaction had of it is detached."""
+        found = mapper.identity.stale.pop(key, None)
+        instance = None if found is None else found()
+        if instance is not None and id(instance) not in self.tracker:
+            self.make_transient(instance)
+
+    def get_one(self, entity: type[T], ident: Any, **options: Any) -> T:
+        """As :meth:`get`, for a record that must be there.
+
+        Raises:
+            sqlalchemy.exc.NoResultFound: if it is not.
+        """
+        instance = self.get(entity, ident, **options)
+        if instance is None:
+            raise sa_exc.NoResultFound(f"No row was found when one was required: {entity.__name__} {ident!r}")
+        return instance
+
+    def get_many(self, entity: type[T], idents: Iterable[Any]) -> list[T | None]:
+        """Return the records with these primary keys, in their order, None for each that is absent, by one read."""
+        mapper = self._mapper(entity)
+        self._autoflush()
+        txn = self._autobegin()
+        keys = [mapper.loading.key_of(ident) for ident in idents]
+        held = {key: mapper.identity.get(key) for key in keys}
+        missing = [key for key, instance in held.items() if instance is None]
+        raws = txn.multi_get(mapper.table.name, missing) if missing else []
+        pairs = [(key, raw) for key, raw in zip(missing, raws, strict=True) if raw is not None]
+        held.update(zip([key for key, _ in pairs], self.loader(mapper)(pairs), strict=True))
+        return [held[key] for key in keys]
+
+    @overload
+    def execute(
+        self, statement: TypedReturnsRows[Any], params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> Result[Any]: ...
+    @overload
+    def execute(self, statement: Any, params: Any = None, *, execution_options: Mapping[str, Any] = ...) -> Any: ...
+    def execute(
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Mapping[str, Any] = {},
+    ) -> Any:
+        """Execute a statement: ``select``, ``insert``, ``update`` or ``delete`` over one table.
+
+        Args:
+            statement: of SQLAlchemy's.
+            params: values of its bind parameters; for ``insert`` a dict or a list of dicts, a row each.
+            execution_options: ``yield_per=n``: fetch lazily, n rows at a time, with bounded memory;
+                ``populate_existing=True``: refresh objects that the session has already.
+
+        Returns:
+            A SQLAlchemy Result; of insert, update and delete with ``rowcount``.
+
+        Raises:
+            NotSupportedError: for what the planner cannot do, naming it; the SQL door can.
+        """
+        if isinstance(statement, sa.Select):
+            return statements.select_rows(self, statement, params, execution_options)
+        self._check_usable()
+        if isinstance(statement, Insert):
+            return bulk.insert(self, statement, params)
+        if isinstance(statement, Update):
+            return bulk.update(self, statement, params)
+        if isinstance(statement, Delete):
+            return bulk.delete(self, statement, params)
+        raise exc.NotSupportedError(
+            f"a Session does not execute {type(statement).__name__}; it takes select, insert, update and delete over"
+            " one table (the SQL door, engine.sqlalchemy(), takes any statement)"
+        )
+
+    @overload
+    def scalars(
+        self, statement: TypedReturnsRows[T], params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> ScalarResult[T]: ...
+    @overload
+    def scalars(
+        self, statement: Any, params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> ScalarResult[Any]: ...
+    def scalars(
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Mapping[str, Any] = {},
+    ) -> ScalarResult[Any]:
+        """Execute a statement and return the first element of each row: the objects, for ``select(Record)``."""
+        if isinstance(statement, sa.Select):
+            return statements.select_scalars(self, statement, params, execution_options)
+        result: Result[Any] = self.execute(statement, params, execution_options=execution_options)
+        return result.scalars()
+
+    @overload
+    def scalar(
+        self, statement: TypedReturnsRows[T], params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> T | None: ...
+    @overload
+    def scalar(self, statement: Any, params: Any = None, *, execution_options: Mapping[str, Any] = ...) -> Any: ...
+    def scalar(
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Mapping[str, Any] = {},
+    ) -> Any:
+        """Execute a statement and return the first element of the first row, or None if there is none."""
+        return self.scalars(statement, params, execution_options=execution_options).first()
+
+    def lookup(self, index: str | sa.Index, *values: Any) -> list[Any]:
+        """Return the records whose index columns equal ``values``, in the order of the index, straight from it.
+
+        Args:
+            index: its name, or SQLAlchemy's Index.
+            values: of its columns; of the first few for all records that share them. None stands for NULL.
+
+        Raises:
+            ArgumentError: for an unknown index, one that is being built, or too many values.
+        """
+        return statements.lookup(self, index, values)
+
+    def scan(
+        self,
+        target: Any,
+        *values: Any,
+        start: Any = None,
+        stop: Any = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield records in the order of a primary key or an index, lazily, straight from it.
+
+        Args:
+            target: a record class, for the order of its primary key, or an index as for :meth:`lookup`.
+            values: what the first columns must equal.
+            start: the least value of the next column, None for no bound.
+            stop: the value of the next column to end before, None for no bound.
+            reverse: yield in descending order, from below ``stop`` down to ``start``.
+            limit: the most records to yield.
+        """
+        return statements.scan(self, target, values, start, stop, reverse, limit)
+
+    def explain(self, statement: Any, params: Any = None, *, analyze: bool = False) -> Any:
+        """Return the plan of a select, update or delete; ``str()`` of it is the tree.
+
+        Args:
+            statement: the statement; it is not executed, unless ``analyze``.
+            params: values of its bind parameters.
+            analyze: execute it (a select) and add the rows and the time that each step really took.
+        """
+        return statements.explain(self, statement, params, analyze=analyze)
+
+    def page(self, statement: Any, limit: int, after: str | None = None, params: Any = None) -> Any:
+        """Return one page of a select: an iterable with ``.next``, the token of the page after it, or None.
+
+        The token carries the plan and the place, so that pages neither repeat nor skip rows while others write; it
+        outlives a restart.
+
+        Args:
+            statement: the select; with an ``order_by`` the pages follow that order.
+            limit: rows of a page.
+            after: the token of the page before.
+            params: values of its bind parameters.
+
+        Raises:
+            ArgumentError: if the token is none, or belongs to another statement or schema.
+        """
+        return statements.page(self, statement, limit, after, params)
+
+    # ------------------------------------------------------------------------------------------ for the unit of work
+
+    def mapper_of(self, instance: Any) -> Mapper:
+        """The mapper of an object's class."""
+        mapper = self._mappers.get(type(instance))
+        return self._mapper(type(instance)) if mapper is None else mapper
+
+    def _mapper(self, entity: Any) -> Mapper:
+        """The mapper of a record class, in a transaction."""
+        self._autobegin()
+        mapper = self._mappers.get(entity)
+        if mapper is None:
+            record = required_record(entity)
+            assert self._binding is not None
+            mapper = self._mappers.get(record.cls)
+            if mapper is None:
+                mapper = self._mappers[record.cls] = Mapper(self._loading(record))
+            self._mappers[entity] = mapper
+        return mapper
+
+    def _loading(self, record: Record) -> Loading:
+        assert self._binding is not None
+        try:
+            return self._binding.loading(record)
+        except exc.SchemaMismatch:
+            # It may have been created, or changed, by another engine since the catalog was last seen.
+            self.engine.refresh()
+            if self._autobegin().reading or self.engine.catalog is self._binding.catalog:
+                raise
+            self._rebind(self.engine.binding())
+            return self._binding.loading(record)
+
+    @property
+    def binding(self) -> Binding:
+        """The tables as the catalog has them at the moment that this transaction reads."""
+        _ = self._autobegin().snapshot
+        assert self._binding is not None
+        return self._binding
+
+    def mutable_mappers(self) -> list[Mapper]:
+        """The mappers whose objects can change unnoticed."""
+        if not self.has_mutable:
+            return []
+        return [mapper for mapper in dict.fromkeys(self._mappers.values()) if mapper.record.mutable]
+
+    def enter(self, mapper: Mapper, instance: Any) -> None:
+        """Put an object into the identity map under its key."""
+        identity = mapper.identity
+        identity.stale.pop(instance._key, None)
+        identity.live[instance._key] = statements.weak(instance)
+        if mapper.record.mutable:
+            identity.kept[instance._key] = instance
+            self.has_mutable = True
+
+    def make_transient(self, instance: Any) -> None:
+        """Make an object one that no session knows; it keeps its values."""
+        for slot in ("_kv", "_key", "_raw"):
+            object.__setattr__(instance, slot, None)
+
+    def assign_ids(self, mapper: Mapper, instances: Iterable[Any]) -> None:
+        """Give ids from the allocator to the objects that have none, and tell it of those that have."""
+        name = mapper.record.auto
+        assert name is not None
+        allocator = self.engine.allocator(mapper.table)
+        wanting = []
+        for instance in instances:
+            value = getattr(instance, name)
+            if value is None:
+                wanting.append(instance)
+            elif type(value) is int:
+                allocator.observe(value)
+        if wanting:
+            for instance, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
+                object.__setattr__(instance, name, ident)
+
+    def loader(self, mapper: Mapper, *, populate_existing: bool = False) -> Any:
+        """``load(pairs) -> objects``, through the identity map."""
+        load, identity, tracker = mapper.loading.load, mapper.identity, self.tracker
+        if mapper.record.mutable:
+            self.has_mutable = True
+        if not populate_existing:
+            return lambda pairs: load(pairs, identity, tracker)
+
+        def reload(pairs: Iterable[tuple[bytes, bytes]]) -> list[Any]:
+            pairs = list(pairs)
+            objects = load(pairs, identity, tracker)
+            for instance, (key, value) in zip(objects, pairs, strict=True):
+                tracker.pop(id(instance), None)
+                mapper.loading.fill(instance, key, value)
+            return objects
+
+        return reload
+
+    def _persistent(self, instance: Any) -> Mapper:
+        required_record(instance)
+        if instance._kv is not self.tracker or instance._key is None:
+            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not persistent within this Session")
+        return self._mapper(type(instance))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.isolation_level} on {self.engine!r}>"
+
+
+def object_session(instance: Any) -> Session | None:
+    """The session that an object belongs to, or None."""
+    tracker = getattr(instance, "_kv", None)
+    return None if tracker is None else tracker.session
+
+
+def _named(instance: Any) -> str:
+    record = record_of(instance)
+    if record is None:
+        return repr(instance)
+    values = ", ".join(f"{name}={_shown(getattr(instance, name, None))}" for name in record.definition.primary_key)
+    return f"{type(instance).__name__}({values})"
+
+
+def _shown(value: Any) -> str:
+    return exc.shown(value) if isinstance(value, bytes) else repr(value)
+
+
+def _is(found: Any, instance: Any) -> bool:
+    return found is not None and found() is instance

@@ -1,0 +1,197 @@
+"""Statements in a session: select, lookups and scans of indexes, pages and plans, with the identity map's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import sqlalchemy as sa
+from sqlalchemy.engine import IteratorResult, Result, ScalarResult
+from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
+
+from kvdialect import exc
+from kvdialect.orm.ranges import key_range
+from kvdialect.query import paging
+from kvdialect.schema.records import RecordMeta, records_for, required_record
+from kvdialect.schema.rows import IndexCodec
+
+if TYPE_CHECKING:
+    from kvdialect.orm.session import Session
+    from kvdialect.orm.unitofwork import Mapper
+
+_CHUNK = 64
+_LARGEST_CHUNK = 1024
+
+weak = ref
+
+
+def prepare(session: Session, statement: Any, params: Any) -> Any:
+    """The statement's plan, for the tables as this transaction sees them."""
+    session._autoflush()
+    binding = session.binding
+    return binding.planner.prepare(statement, session._autobegin(), params or {})
+
+
+def loader_for(session: Session, prepared: Any, *, populate_existing: bool = False) -> Callable[[Any], list[Any]]:
+    """What turns the pairs of the prepared statement's table into objects."""
+    cls = prepared.record
+    if cls is None:
+        return _no_objects
+    return session.loader(session._mapper(cls), populate_existing=populate_existing)  # type: ignore[no-any-return]
+
+
+def _no_objects(_pairs: Any) -> list[Any]:
+    raise exc.InternalError("the statement selects no records")
+
+
+def _options(statement: Any, given: Mapping[str, Any]) -> tuple[int | None, bool]:
+    options = {**statement.get_execution_options(), **given}
+    size = options.get("yield_per")
+    if size is not None and (type(size) is not int or size < 1):
+        raise exc.ArgumentError(f"yield_per={size!r}; give an int of 1 or more")
+    return size, bool(options.get("populate_existing"))
+
+
+def select_rows(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> Result[Any]:
+    """Execute a select; rows are tuples."""
+    size, populate = _options(statement, given)
+    prepared = prepare(session, statement, params)
+    load = loader_for(session, prepared, populate_existing=populate)
+    txn = session._autobegin()
+    keys = SimpleResultMetaData(prepared.columns)
+    rows = prepared.rows(txn, load)
+    if size is None:
+        return IteratorResult(keys, iter(list(rows)))
+    return _chunked(keys, rows, size)
+
+
+def select_scalars(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> ScalarResult[Any]:
+    """Execute a select; the first element of each row."""
+    size, populate = _options(statement, given)
+    prepared = prepare(session, statement, params)
+    load = loader_for(session, prepared, populate_existing=populate)
+    txn = session._autobegin()
+    keys = SimpleResultMetaData(prepared.columns[:1])
+    values = prepared.scalars(txn, load)
+    if size is None:
+        return IteratorResult(keys, iter(list(values)), _source_supports_scalars=True).scalars()
+    return _chunked(keys, values, size, scalars=True).scalars()
+
+
+def _chunked(keys: SimpleResultMetaData, rows: Iterator[Any], size: int, *, scalars: bool = False) -> Result[Any]:
+    def chunks(asked: int | None) -> Iterator[list[Any]]:
+        while chunk := list(islice(rows, asked or size)):
+            yield chunk
+
+    result: Result[Any] = ChunkedIteratorResult(keys, chunks, source_supports_scalars=scalars)
+    return result.yield_per(size)
+
+
+def explain(session: Session, statement: Any, params: Any, *, analyze: bool) -> Any:
+    """The plan of a statement."""
+    prepared = prepare(session, statement, params)
+    return prepared.explain(session._autobegin(), analyze=analyze)
+
+
+def page(session: Session, statement: Any, limit: int, after: str | None, params: Any) -> Any:
+    """A page of a select."""
+    if type(limit) is not int or limit < 1:
+        raise exc.ArgumentError(f"limit={limit!r}; a page has an int of 1 or more rows")
+    prepared = prepare(session, statement, params)
+    return paging.page(prepared, session._autobegin(), loader_for(session, prepared), limit, after)
+
+
+# ------------------------------------------------------------------------------------------------ straight to an index
+
+
+def find_index(session: Session, index: str | sa.Index) -> tuple[Mapper, IndexCodec]:
+    """The index of a name, and the mapper of its table.
+
+    Raises:
+        ArgumentError: if there is none, or it is being built.
+    """
+    name = index.name if isinstance(index, sa.Index) else index
+    if not isinstance(name, str):
+        raise exc.ArgumentError(f"{index!r} is no index; give its name or SQLAlchemy's Index")
+    binding = session.binding
+    owner = binding.catalog.owner(name)
+    if owner is None:
+        known = sorted(name for table in binding.catalog.tables.values() for name in table.indexes)
+        raise exc.ArgumentError(f"the store has no index {name!r}; its indexes are: {', '.join(known) or 'none'}")
+    mapper = session._mapper(_class_of(session, owner.definition.name, index))
+    codec = mapper.table.readable.get(name)
+    if codec is None:
+        raise exc.ArgumentError(f"index {name} is being built and cannot be read yet", index=name)
+    return mapper, codec
+
+
+def _class_of(session: Session, table: str, index: str | sa.Index) -> type[Any]:
+    """The record class of a table: one that this session uses, or else the latest that the store has so."""
+    for mapper in session._mappers.values():
+        if mapper.table.name == table:
+            return mapper.record.cls
+    for record in records_for(table):
+        if isinstance(index, sa.Index) and record.table is not index.table:
+            continue
+        try:
+            session.binding.loading(record)
+        except exc.SchemaMismatch:
+            continue
+        return record.cls
+    raise exc.ArgumentError(
+        f"no record class is mapped to table {table} of index {index}; declare one with @mapped(models)"
+    )
+
+
+def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> list[Any]:
+    """The records whose index columns equal ``values``."""
+    mapper, codec = find_index(session, index)
+    found = key_range(codec.definition.name, codec.columns, values)
+    session._autoflush()
+    if found.empty:
+        return []
+    txn = session._autobegin()
+    keys = [codec.primary_key(key, value) for key, value in txn.scan(codec.family, found.start, found.stop)]
+    return _records(session, mapper, keys) if keys else []
+
+
+def _records(session: Session, mapper: Mapper, keys: list[bytes]) -> list[Any]:
+    raws = session._autobegin().multi_get(mapper.table.name, keys)
+    return session.loader(mapper)([(key, raw) for key, raw in zip(keys, raws, strict=True) if raw is not None])  # type: ignore[no-any-return]
+
+
+def scan(
+    session: Session, target: Any, values: Sequence[Any], start: Any, stop: Any, reverse: bool, limit: int | None
+) -> Iterator[Any]:
+    """Records in the order of a key or an index, in chunks that grow."""
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise exc.ArgumentError(f"limit={limit!r}; give an int of 0 or more, or None")
+    if isinstance(target, RecordMeta):
+        mapper, codec = session._mapper(required_record(target).cls), None
+        grammar, family = mapper.table.codec.grammar, mapper.table.name
+    else:
+        mapper, codec = find_index(session, target)
+        grammar, family = codec.columns, codec.family
+    found = key_range(family, grammar, values, start, stop)
+    session._autoflush()
+    if found.empty:
+        return iter(())
+    pairs = session._autobegin().scan(family, found.start, found.stop, reverse=reverse)
+    if limit is not None:
+        pairs = islice(pairs, limit)
+    return _chunks(session, mapper, codec, pairs)
+
+
+def _chunks(
+    session: Session, mapper: Mapper, codec: IndexCodec | None, pairs: Iterable[tuple[bytes, bytes]]
+) -> Iterator[Any]:
+    size = _CHUNK
+    pairs = iter(pairs)
+    while chunk := list(islice(pairs, size)):
+        if codec is None:
+            yield from session.loader(mapper)(chunk)
+        else:
+            yield from _records(session, mapper, [codec.primary_key(key, value) for key, value in chunk])
+        size = min(size * 2, _LARGEST_CHUNK)

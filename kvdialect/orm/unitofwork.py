@@ -1,0 +1,232 @@
+"""The unit of work: what a session's objects ask of the store, in order, and how they get their values back.
+
+A flush turns new, changed and deleted objects into rows for the row writer. For every object that it touches it notes
+what the object was before, once for each level (the transaction, and each ``begin_nested`` in it): so a rollback,
+nested too, restores values in place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from kvdialect import exc
+from kvdialect.orm.identity import IdentityMap
+from kvdialect.orm.loading import Loading
+from kvdialect.store.table import StoredTable
+from kvdialect.store.transaction import Transaction
+from kvdialect.store.writer import RowChanges, write_rows
+
+if TYPE_CHECKING:
+    from kvdialect.orm.session import Session
+
+Status = Literal["new", "persistent", "deleted"]
+
+
+@attrs.frozen(slots=True)
+class Before:
+    """What an object was before its level: its key and value as stored, and whether it was in the store."""
+
+    instance: Any
+    mapper: Mapper
+    status: Status
+    key: bytes | None
+    raw: bytes | None
+
+
+@attrs.define(slots=True)
+class Level:
+    """A transaction or a savepoint: the objects that it has flushed, as they were before."""
+
+    savepoint: int | None = None
+    touched: dict[int, Before] = attrs.field(factory=dict)
+
+    def note(self, instance: Any, mapper: Mapper, status: Status) -> None:
+        """Remember an object, once."""
+        if id(instance) not in self.touched:
+            self.touched[id(instance)] = Before(instance, mapper, status, instance._key, instance._raw)
+
+    def into(self, outer: Level) -> None:
+        """This level has succeeded: what it noted, the outer one needs to know."""
+        for ident, before in self.touched.items():
+            outer.touched.setdefault(ident, before)
+
+
+class Mapper:
+    """A record class in one session: how it is loaded, and the objects that the session has."""
+
+    __slots__ = ("identity", "loading", "record", "table")
+
+    def __init__(self, loading: Loading) -> None:
+        self.bind(loading)
+        self.identity = IdentityMap()
+
+    def bind(self, loading: Loading) -> None:
+        """Take the code that fits the table as the catalog has it now."""
+        self.loading = loading
+        self.record = loading.record
+        self.table: StoredTable = loading.table
+
+
+class UnitOfWork:
+    """The new, changed and deleted objects of one session, and the levels of its transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.new: dict[int, Any] = {}
+        self.deleted: dict[int, Any] = {}
+        self.levels: list[Level] = []
+
+    @property
+    def pending(self) -> bool:
+        """True if a flush might have something to write."""
+        session = self.session
+        return bool(self.new or session.tracker or self.deleted or session.has_mutable)
+
+    # ------------------------------------------------------------------------------------------ flush
+
+    def flush(self, txn: Transaction, *, check: bool) -> None:
+        """Write all pending objects into the transaction.
+
+        Raises:
+            DataError, IntegrityError: as the row writer does; the caller rolls back.
+        """
+        session = self.session
+        groups: dict[Mapper, _Group] = {}
+        for instance in self.new.values():
+            _group(groups, session.mapper_of(instance)).new.append(instance)
+        for ident, instance in self.deleted.items():
+            if ident not in self.new:
+                _group(groups, session.mapper_of(instance)).deleted.append(instance)
+        for ident, instance in session.tracker.items():
+            if ident not in self.new and ident not in self.deleted:
+                _group(groups, session.mapper_of(instance)).changed[ident] = instance
+        for mapper in session.mutable_mappers():
+            for instance in mapper.identity:
+                ident = id(instance)
+                if ident not in self.deleted and mapper.loading.modified(instance):
+                    _group(groups, mapper).changed[ident] = instance
+        for mapper in self._ordered(groups):
+            self._flush_group(txn, mapper, groups[mapper], check=check)
+        self.new.clear()
+        self.deleted.clear()
+        session.tracker.clear()
+
+    def _ordered(self, groups: dict[Mapper, _Group]) -> list[Mapper]:
+        """In order of the tables' foreign keys, as SQLAlchemy sorts them."""
+        if len(groups) < 2:
+            return list(groups)
+        first = next(iter(groups)).record.table.metadata
+        position = {table: at for at, table in enumerate(first.sorted_tables)}
+        return sorted(groups, key=lambda mapper: position.get(mapper.record.table, len(position)))
+
+    def _flush_group(self, txn: Transaction, mapper: Mapper, group: _Group, *, check: bool) -> None:
+        session, loading, identity = self.session, mapper.loading, mapper.identity
+        values, level = mapper.record.values, self.levels[-1]
+        rows = RowChanges()
+        if mapper.record.auto is not None and group.new:
+            session.assign_ids(mapper, group.new)
+        changed: list[tuple[Any, bool]] = []
+        for instance in group.changed.values():
+            key = loading.key_of_object(instance)
+            if key == instance._key:
+                rows.changed.append((key, instance._raw, values(instance)))
+            else:
+                # Another primary key is another record.
+                rows.gone.append((instance._key, instance._raw))
+                rows.new.append(values(instance))
+            changed.append((instance, key == instance._key))
+        moved = len(rows.new)
+        rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
+        rows.new += [values(instance) for instance in group.new]
+        written, updated = write_rows(txn, mapper.table, rows, check=check)
+        for instance in group.deleted:
+            level.note(instance, mapper, "persistent")
+            identity.discard(instance._key)
+        same = iter(updated)
+        arrived = iter(written[:moved])
+        for instance, kept_key in changed:
+            level.note(instance, mapper, "persistent")
+            if kept_key:
+                loading.attach(instance, instance._key, next(same), session.tracker)
+            else:
+                identity.discard(instance._key)
+                key, value = next(arrived)
+                loading.attach(instance, key, value, session.tracker)
+            session.enter(mapper, instance)
+        for instance, (key, value) in zip(group.new, written[moved:], strict=True):
+            level.note(instance, mapper, "new")
+            loading.attach(instance, key, value, session.tracker)
+            session.enter(mapper, instance)
+
+    # ------------------------------------------------------------------------------------------ the end of a level
+
+    def undo_level(self) -> None:
+        """Put the objects back to where they were when the innermost level began, and end it."""
+        session = self.session
+        level = self.levels.pop()
+        for instance in self.new.values():
+            if id(instance) not in level.touched:
+                session.make_transient(instance)
+        unflushed = dict(session.tracker)
+        self.new.clear()
+        self.deleted.clear()
+        session.tracker.clear()
+        for mapper in session.mutable_mappers():
+            unflushed.update((id(instance), instance) for instance in mapper.identity)
+        for ident, instance in unflushed.items():
+            if ident not in level.touched and instance._key is not None and instance._raw is not None:
+                session.mapper_of(instance).loading.fill(instance, instance._key, instance._raw)
+        for before in level.touched.values():
+            instance, mapper = before.instance, before.mapper
+            if instance._key is not None and mapper.identity.get(instance._key) is instance:
+                mapper.identity.discard(instance._key)
+            if before.status == "new":
+                session.make_transient(instance)
+                continue
+            assert before.key is not None
+            assert before.raw is not None
+            mapper.loading.attach(instance, before.key, before.raw, session.tracker)
+            mapper.loading.fill(instance, before.key, before.raw)
+            session.enter(mapper, instance)
+
+    def keep_level(self) -> None:
+        """The innermost level has succeeded."""
+        level = self.levels.pop()
+        if self.levels:
+            level.into(self.levels[-1])
+            return
+        for before in level.touched.values():
+            instance = before.instance
+            if instance._key is None or before.mapper.identity.get(instance._key) is not instance:
+                self.session.make_transient(instance)  # it was deleted
+
+
+@attrs.define(slots=True)
+class _Group:
+    """The objects of one record class that a flush writes."""
+
+    new: list[Any] = attrs.field(factory=list)
+    changed: dict[int, Any] = attrs.field(factory=dict)
+    deleted: list[Any] = attrs.field(factory=list)
+
+
+def _group(groups: dict[Mapper, _Group], mapper: Mapper) -> _Group:
+    group = groups.get(mapper)
+    if group is None:
+        group = groups[mapper] = _Group()
+    return group
+
+
+def refuse_foreign(session: Session, instance: Any) -> None:
+    """Raise unless an object may be attached to a session.
+
+    Raises:
+        ProgrammingError: if it belongs to another session.
+    """
+    tracker = instance._kv
+    if tracker is not None and tracker is not session.tracker and tracker.session is not None:
+        raise exc.ProgrammingError(
+            f"{type(instance).__name__} object is attached to another session; expunge it there, or merge it here"
+        )

@@ -1,0 +1,1 @@
+"""select() -> analysis -> bounds -> plan -> rows."""

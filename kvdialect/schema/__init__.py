@@ -1,0 +1,1 @@
+"""What is stored: records, types, indexes, layout, evolution; no input or output."""

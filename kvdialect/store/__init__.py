@@ -1,0 +1,1 @@
+"""Engine, catalog, transaction, the one row writer, id allocator, index building."""

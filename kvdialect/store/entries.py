@@ -1,0 +1,349 @@
+"""Catalog entries as bytes: one table with its history and its indexes, as JSON that any tool can read.
+
+Names of columns stand in keys, indexes and predicates; ids tell fields of different versions apart. Python classes are
+not stored: an Enum comes back as a kind over its stored values.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import attrs
+import msgspec
+
+from kvdialect import exc
+from kvdialect.codec.kinds import Kind, kind_from_spec
+from kvdialect.schema.definition import (
+    MISSING,
+    FieldDefinition,
+    ForeignKeyDefinition,
+    IndexDefinition,
+    IndexPart,
+    TableDefinition,
+)
+from kvdialect.schema.evolution import dump_default, load_default
+from kvdialect.schema.trees import decode_tree, encode_tree
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions
+from kvdialect.store.table import StoredTable
+
+ENTRY: Final = 1
+"""Version of the layout of an entry, since 0.1."""
+
+SIZE_LIMIT: Final = 16 << 20
+"""Bytes of the longest entry that is read."""
+
+_COUNT_LIMIT: Final = 1 << 32
+_VERSION_LIMIT: Final = 1 << 16
+
+
+class _Field(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    id: int
+    name: str
+    kind: dict[str, Any]
+    nullable: bool = False
+    default: str | msgspec.UnsetType = msgspec.UNSET  # msgpack of the wire form, in base64
+    autoincrement: bool = False
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    descending: bool = False
+
+
+class _Index(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    parts: list[_Part]
+    state: Literal["building", "readable"]
+    options: dict[str, int | str | None]
+    unique: bool = False
+    where: list[Any] | None = None
+    include: list[str] = []
+    kind: Literal["ordered", "multi"] = "ordered"
+    extra: bool = False
+
+
+class _ForeignKey(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    columns: list[str]
+    table: str
+    targets: list[str]
+    ondelete: str | None = None
+    onupdate: str | None = None
+    name: str | None = None
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    entry: int
+    id: int
+    name: str
+    version: int
+    next_field_id: int
+    format: Literal["msgpack", "bincode"]
+    primary_key: list[str]
+    options: dict[str, int | str | None]
+    fields: list[_Field]
+    indexes: list[_Index] = []
+    foreign_keys: list[_ForeignKey] = []
+    history: dict[str, list[_Field]] = {}
+
+
+class _Head(msgspec.Struct):
+    """What an entry of any layout begins with."""
+
+    entry: int
+
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+_decoder: Final = msgspec.json.Decoder(_Entry)
+_head_decoder: Final = msgspec.json.Decoder(_Head)
+
+
+@attrs.frozen(eq=False)
+class TableEntry:
+    """A table in the catalog.
+
+    Attributes:
+        definition: the table as it is now.
+        history: the fields at each version, the present one included.
+        next_field_id: the id that the next new field gets.
+        extra: names of the indexes that belong to no model (made by ``create_index``); an upgrade leaves them alone.
+        raw: the entry as it is stored; empty before it is.
+    """
+
+    definition: TableDefinition
+    history: Mapping[int, tuple[FieldDefinition, ...]]
+    next_field_id: int
+    extra: frozenset[str] = frozenset()
+    raw: bytes = attrs.field(default=b"", repr=False)
+    _lock: Any = attrs.field(factory=threading.Lock, init=False, repr=False)
+    _made: list[StoredTable] = attrs.field(factory=list, init=False, repr=False)
+
+    @property
+    def families(self) -> Mapping[str, ColumnFamilyOptions]:
+        """The column families of the table and its indexes, with their options."""
+        definition = self.definition
+        return {definition.name: definition.options, **{index.name: index.options for index in definition.indexes}}
+
+    @property
+    def table(self) -> StoredTable:
+        """The table with its generated code, which is made when it is first asked for."""
+        with self._lock:
+            if not self._made:
+                self._made.append(StoredTable(self.definition, self.history))
+            return self._made[0]
+
+    @classmethod
+    def new(cls, definition: TableDefinition) -> TableEntry:
+        """The entry of a new table, whose fields have their ids."""
+        return cls(definition, {definition.version: definition.fields}, max(f.id for f in definition.fields) + 1)
+
+    def becoming(self, definition: TableDefinition, extra: frozenset[str] | None = None) -> TableEntry:
+        """The entry after a change: the present fields go into the history, and no id is given out twice."""
+        return TableEntry(
+            definition,
+            {**self.history, definition.version: definition.fields},
+            max(self.next_field_id, *(field.id + 1 for field in definition.fields)),
+            (self.extra if extra is None else extra) & {index.name for index in definition.indexes},
+        )
+
+
+# ------------------------------------------------------------------------------------------------ to bytes
+
+
+def encode_entry(entry: TableEntry) -> bytes:
+    """An entry as the catalog stores it."""
+    definition = entry.definition
+    raw = _encoder.encode(
+        _Entry(
+            entry=ENTRY,
+            id=definition.id,
+            name=definition.name,
+            version=definition.version,
+            next_field_id=entry.next_field_id,
+            format=definition.format,
+            primary_key=list(definition.primary_key),
+            options=_options_out(definition.options),
+            fields=[_field_out(field) for field in definition.fields],
+            indexes=[_index_out(index, entry.extra) for index in definition.indexes],
+            foreign_keys=[_ForeignKey(**_listed(attrs.asdict(key, recurse=False))) for key in definition.foreign_keys],
+            history={
+                str(version): [_field_out(field) for field in fields]
+                for version, fields in sorted(entry.history.items())
+                if version != definition.version
+            },
+        )
+    )
+    if len(raw) > SIZE_LIMIT:
+        raise exc.NotSupportedError(
+            f"the catalog entry of table {definition.name} would be {len(raw)} bytes; the limit is {SIZE_LIMIT}"
+            " (shorten the defaults of its fields)",
+            table=definition.name,
+        )
+    return raw
+
+
+def _listed(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _options_out(options: ColumnFamilyOptions) -> dict[str, int | str | None]:
+    # All of them, as the defaults of a later release may be others.
+    return attrs.asdict(options)
+
+
+def _field_out(field: FieldDefinition) -> _Field:
+    default: Any = msgspec.UNSET
+    if field.default is not MISSING:
+        default = base64.b64encode(dump_default(field.default, field.kind)).decode()
+    return _Field(
+        id=field.id,
+        name=field.name,
+        kind=field.kind.spec(),
+        nullable=field.nullable,
+        default=default,
+        autoincrement=field.autoincrement,
+    )
+
+
+def _index_out(index: IndexDefinition, extra: frozenset[str]) -> _Index:
+    return _Index(
+        name=index.name,
+        parts=[_Part(part.name, part.descending) for part in index.parts],
+        state=index.state,
+        options=_options_out(index.options),
+        unique=index.unique,
+        where=None if index.where is None else encode_tree(index.where),
+        include=list(index.include),
+        kind=index.kind,
+        extra=index.name in extra,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ from bytes
+
+
+def decode_entry(key: bytes, raw: bytes) -> TableEntry:
+    """The entry of what :func:`encode_entry` gave.
+
+    Raises:
+        StoreFormatError: if a newer release wrote it.
+        Corruption: if it is none; the message says what is wrong, ``key`` where.
+    """
+    try:
+        if len(raw) > SIZE_LIMIT:
+            raise ValueError(f"it is {len(raw)} bytes; the limit is {SIZE_LIMIT}")
+        layout = _head_decoder.decode(raw).entry
+        if layout > ENTRY:
+            raise exc.StoreFormatError(
+                f"{RESERVED_FAMILY}[{exc.shown(key)}] has layout {layout}; this release reads up to {ENTRY}"
+                " (use a newer release of kvdialect)",
+                cf=RESERVED_FAMILY, key=key,
+            )  # fmt: skip
+        if layout != ENTRY:
+            raise ValueError(f"its layout is {layout}")
+        return _entry_in(_decoder.decode(raw), raw)
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError, exc.ArgumentError) as error:
+        raise exc.Corruption(
+            f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {error} (restore a backup)",
+            cf=RESERVED_FAMILY, key=key,
+        ) from error  # fmt: skip
+
+
+def _entry_in(stored: _Entry, raw: bytes) -> TableEntry:
+    _within(stored.id, 1, _COUNT_LIMIT, "table id")
+    _within(stored.version, 1, _VERSION_LIMIT, "version")
+    fields = _fields_in(stored.fields, stored.next_field_id)
+    kinds = {field.name: field.kind for field in fields}
+    _known(stored.primary_key, kinds, "the primary key")
+    if not stored.primary_key or not all(kinds[name].keyable for name in stored.primary_key):
+        raise ValueError(f"({', '.join(stored.primary_key)}) is no primary key")
+    indexes = tuple(_index_in(index, kinds) for index in stored.indexes)
+    if len({index.name for index in indexes} | {stored.name}) != len(indexes) + 1:
+        raise ValueError("two indexes, or an index and the table, have one name")
+    definition = TableDefinition(
+        id=stored.id,
+        name=stored.name,
+        fields=fields,
+        primary_key=tuple(stored.primary_key),
+        indexes=indexes,
+        foreign_keys=tuple(
+            ForeignKeyDefinition(
+                columns=tuple(key.columns), table=key.table, targets=tuple(key.targets),
+                ondelete=key.ondelete, onupdate=key.onupdate, name=key.name,
+            )
+            for key in stored.foreign_keys
+        ),
+        format=stored.format,
+        version=stored.version,
+        options=_options_in(stored.options),
+    )  # fmt: skip
+    history = {stored.version: fields}
+    for text, older in stored.history.items():
+        version = int(text)
+        _within(version, 1, stored.version, "version in the history")
+        history[version] = _fields_in(older, stored.next_field_id)
+    extra = frozenset(index.name for index in stored.indexes if index.extra)
+    return TableEntry(definition, history, stored.next_field_id, extra, raw)
+
+
+def _fields_in(stored: list[_Field], next_field_id: int) -> tuple[FieldDefinition, ...]:
+    fields = tuple(_field_in(field) for field in stored)
+    for what in ([field.id for field in fields], [field.name for field in fields]):
+        if len(set(what)) != len(what):
+            raise ValueError("two fields have one id or one name")
+    for field in fields:
+        _within(field.id, 1, next_field_id, f"id of field {field.name}")
+    if not fields:
+        raise ValueError("it has no fields")
+    return fields
+
+
+def _field_in(stored: _Field) -> FieldDefinition:
+    kind: Kind = kind_from_spec(stored.kind)
+    default: Any = MISSING
+    if stored.default is not msgspec.UNSET:
+        default = load_default(base64.b64decode(stored.default, validate=True), kind)
+    return FieldDefinition(
+        id=stored.id,
+        name=stored.name,
+        kind=kind,
+        nullable=stored.nullable,
+        default=default,
+        autoincrement=stored.autoincrement,
+    )
+
+
+def _index_in(stored: _Index, kinds: Mapping[str, Kind]) -> IndexDefinition:
+    what = f"index {stored.name}"
+    names = [part.name for part in stored.parts]
+    if not names:
+        raise ValueError(f"{what} has no columns")
+    _known([*names, *stored.include], kinds, what)
+    where = None if stored.where is None else decode_tree(stored.where, kinds)
+    return IndexDefinition(
+        name=stored.name,
+        parts=tuple(IndexPart(name=part.name, descending=part.descending) for part in stored.parts),
+        unique=stored.unique,
+        where=where,
+        include=tuple(stored.include),
+        kind=stored.kind,
+        state=stored.state,
+        options=_options_in(stored.options),
+    )
+
+
+def _options_in(stored: dict[str, Any]) -> ColumnFamilyOptions:
+    return ColumnFamilyOptions(**stored)
+
+
+def _known(names: list[str], kinds: Mapping[str, Kind], where: str) -> None:
+    for name in names:
+        if name not in kinds:
+            raise ValueError(f"{where} names the column {name!r:.60}, which the table does not have")
+
+
+def _within(number: int, low: int, high: int, what: str) -> None:
+    if not low <= number < high:
+        raise ValueError(f"the {what} is {number}")

@@ -1,0 +1,306 @@
+"""The one row writer: rows in, pending writes of records and index entries out. Both doors write through it.
+
+A group of rows is written in two steps, first what goes and then what comes, so that values of unique columns may move
+from one row to another within a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from kvdialect import exc
+from kvdialect.schema.rows import IndexCodec, Pair, Row
+from kvdialect.storage.batch import DELETE
+from kvdialect.store.table import StoredTable
+from kvdialect.store.transaction import Changes, Transaction
+
+
+@attrs.define(slots=True)
+class RowChanges:
+    """Rows of one table to write together.
+
+    Attributes:
+        new: rows to insert.
+        changed: ``(key, value before, row)``: rows whose key stays.
+        gone: ``(key, value before)``: rows to delete.
+    """
+
+    new: list[Row] = attrs.field(factory=list)
+    changed: list[tuple[bytes, bytes, Row]] = attrs.field(factory=list)
+    gone: list[Pair] = attrs.field(factory=list)
+
+
+def write_rows(
+    txn: Transaction, table: StoredTable, changes: RowChanges, *, check: bool = True
+) -> tuple[list[Pair], list[bytes]]:
+    """Write rows into the transaction.
+
+    Args:
+        txn: what the writes are added to. After an error some of them are there: roll back, to a savepoint or wholly.
+        table: whose rows they are.
+        changes: the rows.
+        check: look for duplicates in the snapshot now. Without, a commit finds them (a conflict on a key that was
+            expected to be absent), which spares an insert its read.
+
+    Returns:
+        The key and the value of each new row, and the value of each changed one.
+
+    Raises:
+        DataError: for a value that its column does not take, or a key that is too long.
+        IntegrityError: for a primary key, or a value of a unique index, that is taken.
+    """
+    return _Writing(txn, table, check).write(changes)
+
+
+class _Writing:
+    """One call of :func:`write_rows`."""
+
+    def __init__(self, txn: Transaction, table: StoredTable, check: bool) -> None:
+        self.txn, self.table, self.check = txn, table, check
+        self.codec = table.codec
+        self.counted = table.count_key is not None
+        self.exempt = table.definition.options.compaction == "fifo"
+        self.records = txn.pending(table.name)
+        self.expected = txn.expected(table.name)
+        self.indexes: list[tuple[IndexCodec, Changes, dict[bytes, bytes | None] | None]] = [
+            (
+                index,
+                txn.pending(index.family),
+                txn.expected(index.family) if index.definition.unique and not self.exempt else None,
+            )
+            for index in self.codec.indexes
+        ]
+        txn.tables[table.name] = table
+
+    def write(self, changes: RowChanges) -> tuple[list[Pair], list[bytes]]:
+        encode, entries, decode = self.codec.encode, self.codec.entries, self.codec.decode
+        indexed = bool(self.indexes)
+        coming: list[tuple[tuple[tuple[Pair, ...], ...], tuple[tuple[Pair, ...], ...]]] = []
+        updated: list[bytes] = []
+        puts: list[Pair] = []
+        for key, before, row in changes.changed:
+            new_key, value, row = encode(row)  # noqa: PLW2901 - normalised
+            if new_key != key:
+                raise exc.InternalError(
+                    f"a changed row of {self.table.name} has another key: {exc.shown(key)} became {exc.shown(new_key)}"
+                )
+            updated.append(value)
+            if value == before:
+                continue
+            self._expect(key, before)
+            puts.append((key, value))
+            if indexed:
+                old, new = entries(decode(key, before), key), entries(row, key)
+                if old != new:
+                    self._remove(old, new)
+                    coming.append((old, new))
+        for key, before in changes.gone:
+            self._expect(key, before)
+            self._set(self.records, key, DELETE)
+            if indexed:
+                self._remove(entries(decode(key, before), key), ())
+        for key, value in puts:
+            self._set(self.records, key, value)
+        inserted = self._insert(changes.new, coming)
+        for old, new in coming:
+            self._put(old, new)
+        if self.check:
+            self._check_unique()
+        delta = len(inserted) - len(changes.gone)
+        if delta and self.counted:
+            self.txn.adjust(self.table, delta)
+        return inserted, updated
+
+    def _insert(self, rows: Sequence[Row], coming: list[Any]) -> list[Pair]:
+        encode, entries = self.codec.encode, self.codec.entries
+        records, expected, indexed = self.records, self.expected, bool(self.indexes)
+        inserted: list[Pair] = []
+        unseen: list[bytes] = []
+        for given in rows:
+            key, value, row = encode(given)
+            pending = records.get(key)
+            if pending is None:
+                unseen.append(key)
+            elif pending is not DELETE:
+                raise duplicate_key(self.table, key)
+            inserted.append((key, value))
+            self._set(records, key, value)
+            if indexed:
+                coming.append(((), entries(row, key)))
+        if self.check and unseen and not self.exempt:
+            for key, found in zip(unseen, self.txn.multi_get_base(self.table.name, unseen), strict=True):
+                if found is not None:
+                    raise duplicate_key(self.table, key)
+        if not self.exempt:
+            for key in unseen:
+                if key not in expected:
+                    self._set(expected, key, None)
+        return inserted
+
+    def _set(self, target: dict[Any, Any], key: Any, value: Any) -> None:
+        if self.txn.undo is not None:
+            self.txn.remember(target, key)
+        target[key] = value
+
+    def _expect(self, key: bytes, value: bytes | None) -> None:
+        """Expect the record as this transaction found it; what it wrote itself meanwhile is no matter."""
+        if key not in self.records and key not in self.expected and not self.exempt:
+            self._set(self.expected, key, value)
+
+    def _remove(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
+        for number, (index, pending, expected) in enumerate(self.indexes):
+            gone = old[number]
+            if not gone or (new and new[number] == gone):
+                continue
+            kept = dict(new[number]) if new else {}
+            for entry, value in gone:
+                if entry in kept and expected is None:
+                    continue
+                if expected is not None and entry not in expected and entry not in pending:
+                    if index.definition.state == "building":
+                        # The record may have no entry yet, or its value may be another's by now.
+                        [found] = self.txn.multi_get_base(index.family, [entry])
+                        self._set(expected, entry, found)
+                        if found is None or index.primary_key(entry, found) != index.primary_key(entry, value):
+                            continue
+                    else:
+                        self._set(expected, entry, value)
+                self._set(pending, entry, DELETE)
+
+    def _put(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
+        for number, (index, pending, expected) in enumerate(self.indexes):
+            added = new[number]
+            if not added or (old and old[number] == added):
+                continue
+            kept = dict(old[number]) if old and expected is None else {}
+            for entry, value in added:
+                if entry in kept and kept[entry] == value:
+                    continue
+                if expected is not None:
+                    holder = pending.get(entry)
+                    if holder is not None and holder is not DELETE:
+                        raise duplicate_entry(self.table, index, entry)
+                    if holder is None and expected.get(entry) is not None:
+                        # Another record's, in an index that is being built.
+                        raise duplicate_entry(self.table, index, entry)
+                    if entry not in expected and holder is None:
+                        self._set(expected, entry, None)
+                self._set(pending, entry, value)
+
+    def _check_unique(self) -> None:
+        """Look up the unique entries that are new: the snapshot must have none."""
+        for index, pending, expected in self.indexes:
+            if expected is None:
+                continue
+            checked = self.txn.checked.setdefault(index.family, set())
+            wanted = [
+                entry
+                for entry, value in expected.items()
+                if value is None and entry not in checked and pending.get(entry, DELETE) is not DELETE
+            ]
+            if not wanted:
+                continue
+            for entry, found in zip(wanted, self.txn.multi_get_base(index.family, wanted), strict=True):
+                if found is not None:
+                    raise duplicate_entry(self.table, index, entry)
+            checked.update(wanted)
+
+
+def duplicate_key(table: StoredTable, key: bytes) -> exc.IntegrityError:
+    """The error for a primary key that is taken."""
+    named = table.codec.named(table.codec.decode_key(key))
+    return exc.IntegrityError(
+        f"{named} exists already; a primary key is unique (get the record and change it, or use merge)",
+        table=table.name, cf=table.name, key=key,
+    )  # fmt: skip
+
+
+def duplicate_entry(table: StoredTable, index: IndexCodec, entry: bytes) -> exc.IntegrityError:
+    """The error for values of a unique index that are taken."""
+    columns = index.definition.columns
+    values = index.columns.decode(entry)
+    shown = ", ".join(
+        f"{name}={exc.shown(value) if isinstance(value, bytes) else repr(value)}"
+        for name, value in zip(columns, values, strict=True)
+    )
+    return exc.IntegrityError(
+        f"unique index {index.family} of {table.name} has ({shown}) already; its values are distinct (change one of"
+        " them)",
+        table=table.name, index=index.family, values=tuple(values), cf=index.family, key=entry,
+    )  # fmt: skip
+
+
+def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
+    """Make the pending index entries of a table anew, from the rows that are pending, after its indexes changed."""
+    for name in {*old.indexes, *new.indexes}:
+        txn.changes.pop(name, None)
+        txn.base.pop(name, None)
+    writing = _Writing(txn, new, check=False)
+    decode, entries = new.codec.decode, new.codec.entries
+    expected = txn.base.get(new.name, {})
+    pairs = []
+    for key, change in txn.changes.get(new.name, {}).items():
+        before = expected.get(key)
+        was = entries(decode(key, before), key) if before is not None else ()
+        now = entries(decode(key, change), key) if change is not DELETE else ()  # type: ignore[arg-type]
+        if was:
+            writing._remove(was, now)
+        pairs.append((was, now))
+    for was, now in pairs:
+        if now:
+            writing._put(was, now)
+
+
+def commit(txn: Transaction) -> None:
+    """Commit a transaction.
+
+    Raises:
+        IntegrityError: for a primary key or a unique value that is taken, and was when the transaction began.
+        ConflictError: if another transaction came first, naming the record or the unique values.
+        SchemaChanged: if the fields of a table were changed meanwhile.
+        Error: what ``batch_write`` raises.
+    """
+    try:
+        txn.commit(reindex)
+    except exc.ConflictError as error:
+        explanation = explained(txn, error)
+        if explanation is error:
+            raise
+        raise explanation from error
+
+
+def explained(txn: Transaction, error: exc.ConflictError) -> exc.Error:
+    """A storage conflict in terms of records: which record or unique value, and whether it is a duplicate.
+
+    A key that an insert expected to be absent, without having looked, is a duplicate where the transaction has read
+    nothing: it cannot have seen anything else.
+    """
+    cf, key = getattr(error, "cf", None), getattr(error, "key", None)
+    if cf is None or key is None:
+        return error
+    facts: dict[str, Any] = {**error.facts}
+    single = key in txn.base.get(cf, {}) or key in txn._reads.get(cf, {})  # else it is where a range begins
+    for table in txn.tables.values():
+        if cf == table.name and single:
+            unseen = txn.base.get(cf, {}).get(key, b"") is None and not txn.looked
+            if unseen:
+                return duplicate_key(table, key)
+            named = table.codec.named(table.codec.decode_key(key))
+            return exc.ConflictError(
+                f"{named} was changed by another transaction since this one began (run the transaction again)",
+                **{**facts, "table": table.name},
+            )
+        index = table.indexes.get(cf)
+        if index is not None and index.definition.unique and key in txn.base.get(cf, {}):
+            if not txn.looked:
+                return duplicate_entry(table, index, key)
+            values = index.columns.decode(key)
+            return exc.ConflictError(
+                f"the values {values!r} of unique index {cf} of {table.name} were taken or given up by another"
+                " transaction since this one began (run the transaction again)",
+                **{**facts, "table": table.name, "index": cf},
+            )
+    return error
