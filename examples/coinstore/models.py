@@ -143,25 +143,12 @@ class Hint:
     """A hint of a coin: the key says all, and the value is empty."""
 
     __tablename__ = "hints"
-    __table_args__ = ({"kvdialect_format": "bincode", "kvdialect_options": _family("full", (16, 2), "hints")},)
-    coin_id: Mapped[Bytes32] = field(primary_key=True)
-    hint: Mapped[Bytes32] = field(primary_key=True)
-
-
-@mapped(models)
-class HintByValue:
-    """The same the other way round.
-
-    A record rather than an index of :class:`Hint`: an entry of an index has the whole key of its record behind its
-    columns, 96 bytes here, where 64 say it.
-    """
-
-    __tablename__ = "hints_by_value"
     __table_args__ = (
-        {"kvdialect_format": "bincode", "kvdialect_options": _family("prefix", (16, 2), "hints_by_value")},
+        Index("hints_by_value", "hint", kvdialect_options=_family("prefix", (16, 2), "hints_by_value")),
+        {"kvdialect_format": "bincode", "kvdialect_options": _family("full", (16, 2), "hints")},
     )
-    hint: Mapped[Bytes32] = field(primary_key=True)
     coin_id: Mapped[Bytes32] = field(primary_key=True)
+    hint: Mapped[Bytes32] = field(primary_key=True)
 
 
 # ------------------------------------------------------------------------------------------------ the state as a whole

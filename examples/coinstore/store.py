@@ -15,7 +15,6 @@ from coinstore.models import (
     ArchivedCoinRecord,
     CoinRecord,
     Hint,
-    HintByValue,
     MerkleNode,
     Metadata,
     SavedCoin,
@@ -208,7 +207,7 @@ class _Questions(abc.ABC):
     def coins_by_hint(self, hint: bytes) -> list[CoinRecord]:
         """The coins that have a hint, by id."""
         with self._reading() as session:
-            ids = [found.coin_id for found in session.scan(HintByValue, hint)]
+            ids = session.scalars(select(Hint.coin_id).where(Hint.hint == hint).order_by(Hint.coin_id))
             return [coin for coin in session.get_many(CoinRecord, ids) if coin is not None]
 
     def hints_of(self, coin_id: bytes) -> list[bytes]:
@@ -333,6 +332,8 @@ class CoinStore(_Questions):
                     counters.unspent_amount += coin.amount
             session.delete_all(list(session.scan(StateSnapshot, start=lowest)))
             counters.peak_height = height
+            if height is None:
+                counters = Counters()
             _save_counters(session, counters)
             return counters
 
@@ -476,7 +477,7 @@ def _add(session: Session, block: Block, counters: Counters) -> dict[bytes, Coin
             timestamp=block.timestamp,
         )
         for hint in dict.fromkeys(addition.hints):
-            session.add_all([Hint(coin_id, hint), HintByValue(hint, coin_id)])
+            session.add(Hint(coin_id, hint))
             counters.hints += 1
         counters.coins += 1
         counters.unspent += 1
@@ -508,7 +509,6 @@ def _spend(session: Session, block: Block, counters: Counters, added: Mapping[by
 def _take_out(session: Session, coin: CoinRecord, counters: Counters) -> None:
     """Remove a coin and its hints."""
     for found in list(session.scan(Hint, coin.coin_id)):
-        session.delete(session.get_one(HintByValue, (found.hint, found.coin_id)))
         session.delete(found)
         counters.hints -= 1
     session.delete(coin)

@@ -81,7 +81,7 @@ def conflict(engine: Engine, data: Data, report: Report) -> None:
 
     def again(session: Session) -> None:
         flight = session.get_one(Flight, key)
-        flight.dep_time += 1
+        flight.dep_time = (flight.dep_time or 0) + 1
 
     engine.transaction(again)  # begins anew, and would again on another conflict
     with Session(engine) as session:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from sys import intern
+from typing import Any, TypeVar, cast
 
 import attrs
 from nycflights.records import Airline, Airport, Flight, Plane, PlaneType, Weather
@@ -100,19 +101,24 @@ def _clock(year: str, month: str, day: str, hour: str, minute: str = "0") -> dat
 
 
 # fmt: off
-def _airport(faa, name, lat, lon, alt, tz, dst, tzone) -> Airport:
-    return Airport(faa, name, float(lat), float(lon), int(alt), int(tz), dst, _text(tzone))
+def _airport(
+    faa: str, name: str, lat: str, lon: str, alt: str, tz: str, dst: str, tzone: str,
+) -> Airport:
+    return Airport(faa, name, float(lat), float(lon), int(alt), int(tz), cast(Any, dst), _text(tzone))
 
 
-def _plane(tailnum, year, type, manufacturer, model, engines, seats, speed, engine) -> Plane:  # noqa: A002
+def _plane(
+    tailnum: str, year: str, type: str, manufacturer: str, model: str, engines: str, seats: str,  # noqa: A002
+    speed: str, engine: str,
+) -> Plane:
     return Plane(
         tailnum, _int(year), PlaneType(type), manufacturer, model, int(engines), int(seats), _int(speed), engine
     )
 
 
 def _weather(
-    origin, year, month, day, hour, temp, dewp, humid, wind_dir, wind_speed, wind_gust, precip, pressure, visib,
-    time_hour,
+    origin: str, year: str, month: str, day: str, hour: str, temp: str, dewp: str, humid: str, wind_dir: str,
+    wind_speed: str, wind_gust: str, precip: str, pressure: str, visib: str, time_hour: str,
 ) -> Weather:
     return Weather(
         origin, _moment(time_hour), _clock(year, month, day, hour), _float(temp), _float(dewp), _float(humid),
@@ -121,12 +127,13 @@ def _weather(
 
 
 def _flight(
-    year, month, day, dep_time, sched_dep_time, dep_delay, arr_time, sched_arr_time, arr_delay,  # noqa: ARG001
-    carrier, flight, tailnum, origin, dest, air_time, distance, hour, minute, time_hour,
+    year: str, month: str, day: str, dep_time: str, sched_dep_time: str, dep_delay: str,  # noqa: ARG001
+    arr_time: str, sched_arr_time: str, arr_delay: str, carrier: str, flight: str, tailnum: str, origin: str,
+    dest: str, air_time: str, distance: str, hour: str, minute: str, time_hour: str,
 ) -> Flight:
     return Flight(
-        _moment(time_hour), _text(carrier), int(flight), _clock(year, month, day, hour, minute), _text(origin),
-        _text(dest), _text(tailnum), _int(dep_time), _int(dep_delay), _int(arr_time), int(sched_arr_time),
+        _moment(time_hour), intern(carrier), int(flight), _clock(year, month, day, hour, minute), intern(origin),
+        intern(dest), _text(tailnum), _int(dep_time), _int(dep_delay), _int(arr_time), int(sched_arr_time),
         _int(arr_delay), _int(air_time), int(distance),
     )
 # fmt: on

@@ -82,7 +82,7 @@ def _by_key_and_index(data: Data) -> Iterator[Question]:
     yield Question(
         "Was any flight more than 20 hours late?",
         select(select(Flight).where(Flight.arr_delay > 20 * 60).exists()),
-        expected=any(f.arr_delay > 20 * 60 for f in late),
+        expected=any((f.arr_delay or 0) > 20 * 60 for f in late),
         through="IndexScan late_flights",
         ask=value,
     )
@@ -93,7 +93,7 @@ def _by_key_and_index(data: Data) -> Iterator[Question]:
         .where(Plane.manufacturer == "BOEING", Plane.model == "737-824")
         .order_by(Plane.year.desc(), Plane.tailnum)
         .limit(3),
-        expected=[(p.year, p.tailnum) for p in sorted(boeings, key=lambda p: (-p.year, p.tailnum))[:3]],
+        expected=[(p.year, p.tailnum) for p in sorted(boeings, key=lambda p: (-(p.year or 0), p.tailnum))[:3]],
         through="IndexScan planes_by_model",
     )
 
@@ -142,7 +142,7 @@ def _ranges_and_unions(data: Data) -> Iterator[Question]:
     yield Question(
         "How many to Honolulu from Newark or Kennedy, in the second half of the year?",
         select(func.count()).where(
-            or_(and_(Flight.origin == origin, Flight.dest == "HNL") for origin in ("EWR", "JFK")),
+            or_(*(and_(Flight.origin == origin, Flight.dest == "HNL") for origin in ("EWR", "JFK"))),
             Flight.scheduled >= morning,
         ),
         expected=sum(f.origin in ("EWR", "JFK") and f.dest == "HNL" and f.scheduled >= morning for f in data.flights),
@@ -211,7 +211,7 @@ def _in_several_steps(data: Data) -> Iterator[Question]:
     def with_names(session: Session, statement: Any) -> list[tuple[str, int]]:
         counts = rows(session, statement)
         airlines = session.get_many(Airline, [carrier for carrier, _ in counts])  # a join, in two reads
-        return [(airline.name, count) for airline, (_, count) in zip(airlines, counts, strict=True)]
+        return [(airline.name if airline else "?", count) for airline, (_, count) in zip(airlines, counts, strict=True)]
 
     yield Question(
         "Which airlines cancelled most flights? (Their names by a second read.)",
@@ -258,7 +258,11 @@ def _in_several_steps(data: Data) -> Iterator[Question]:
         "Which airline and plane came latest of all, and how warm was it as they left? (Four records, by their keys.)",
         select(Flight).where(Flight.arr_delay >= 60).order_by(Flight.arr_delay.desc()).limit(1),
         expected=next(
-            ((names[f.carrier], planes.get(f.tailnum), temperatures.get((f.origin, f.time_hour))) for f in latest), None
+            (
+                (names[f.carrier], planes.get(f.tailnum or ""), temperatures.get((f.origin, f.time_hour)))
+                for f in latest
+            ),
+            None,
         ),
         through="IndexScan late_flights",
         ask=with_details,
@@ -268,7 +272,7 @@ def _in_several_steps(data: Data) -> Iterator[Question]:
 def _latest(flights: Iterable[Flight]) -> list[Flight]:
     """Flights an hour late and more, the latest first."""
     late = [f for f in flights if f.arr_delay is not None and f.arr_delay >= 60]
-    return sorted(late, key=lambda f: (-f.arr_delay, f.time_hour, f.carrier, f.flight))
+    return sorted(late, key=lambda f: (-(f.arr_delay or 0), f.time_hour, f.carrier, f.flight))
 
 
 def _counted(values: Iterable[Any]) -> list[tuple[Any, int]]:

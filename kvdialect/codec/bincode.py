@@ -28,9 +28,10 @@ from typing import Any, Final
 import attrs
 
 from kvdialect import exc
-from kvdialect.codec.composite import ConvertedKind, DictKind, ListKind, Part, RecordKind, TupleKind
+from kvdialect.codec.composite import ConvertedKind, DictKind, ListKind, Part, TupleKind
 from kvdialect.codec.kinds import Kind, Namespace, compiled, put
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind, microseconds
 

@@ -147,6 +147,7 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
     matches = list(prepared.keys(txn))
     changes = RowChanges()
     moved: list[bytes] = []
+    auto = next((at for at, field in enumerate(table.definition.fields) if field.autoincrement), None)
     for key, raw in matches:
         row = assign(decode(key, raw))
         new_key = key_of(identity_of(row))
@@ -156,6 +157,8 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
             changes.gone.append((key, raw))
             changes.new.append(row)
             moved.append(key)
+            if auto is not None and type(row[auto]) is int:
+                session.engine.allocator(table).observe(row[auto])
     _guarded(txn, lambda: write_rows(txn, table, changes))
     _refresh(session, txn, table, [key for key, _, _ in changes.changed], moved)
     return WriteResult(len(matches))
@@ -195,13 +198,13 @@ def _refresh(
         if not identity.live and not identity.stale:
             continue
         for key in changed:
-            instance = identity.get(key)
-            raw = txn.get(table.name, key)
-            if instance is not None and raw is not None:
+            instance = identity.held(key)
+            raw = None if instance is None else txn.get(table.name, key)
+            if raw is not None:
                 session.work.levels[-1].note(instance, mapper, "persistent")
                 mapper.loading.fill(instance, key, raw)
         for key in gone:
-            instance = identity.get(key)
+            instance = identity.held(key)
             if instance is not None:
                 session.work.levels[-1].note(instance, mapper, "persistent")
             identity.discard(key)
@@ -235,8 +238,11 @@ def load(
 def _load_batch(engine: Engine, record: Record, batch: Sequence[Any]) -> int:
     engine.refresh()
     stored = engine.binding().loading(record).table
-    given = [item if isinstance(item, Mapping) else _as_mapping(record, item) for item in batch]
-    rows = complete_rows(engine, stored, record.table, given)
+    if record.auto is None and all(item.__class__ is record.cls for item in batch):
+        rows = list(map(record.values, batch))
+    else:
+        given = [item if isinstance(item, Mapping) else _as_mapping(record, item) for item in batch]
+        rows = complete_rows(engine, stored, record.table, given)
     txn = Transaction(engine)
     try:
         # Without a snapshot: the commit itself finds duplicates, and its first read would be its only one.

@@ -137,6 +137,8 @@ class Engine(store_engine.Engine):
             ConflictError: that of the last run.
             Error: anything else that ``fn`` or the commit raises, at once.
         """
+        if not callable(fn):
+            raise exc.ArgumentError(f"transaction({fn!r:.80}): give it a function of a session")
         if type(retries) is not int or retries < 0:
             raise exc.ArgumentError(f"retries={retries!r}; give an int of 0 or more")
         ends = None if deadline is None else time.monotonic() + deadline

@@ -52,6 +52,15 @@ class IdentityMap:
         found = self.live.get(key)
         return None if found is None else found()
 
+    def held(self, key: bytes) -> Any:
+        """The object of a key, live or stale, or None."""
+        for generation in (self.live, self.stale):
+            found = generation.get(key)
+            instance = None if found is None else found()
+            if instance is not None:
+                return instance
+        return None
+
     def age(self) -> None:
         """The transaction is over: what was live is stale."""
         if self.stale:

@@ -54,8 +54,13 @@ class Loading:
         Raises:
             DataError: for a value that its column does not take.
         """
-        _, value, _ = self.table.codec.encode(self.record.values(instance))
-        return bool(value != instance._raw)
+        codec = self.table.codec
+        _, value, _ = codec.encode(self.record.values(instance))
+        raw = instance._raw
+        # A row of an older version of the fields has other bytes, whether it was changed or not.
+        return bool(
+            value != raw and (value[:3] == raw[:3] or value != codec.encode(codec.decode(instance._key, raw))[1])
+        )
 
     def attach(self, instance: Any, key: bytes, value: bytes, tracker: Tracker) -> None:
         """Make an object the one of a stored record, without touching its fields."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -26,15 +26,19 @@ from kvdialect.orm.identity import Tracker
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
 from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork, refuse_foreign
-from kvdialect.schema.records import Record, record_of, required_record
+from kvdialect.schema.records import Record, record_of, required_object, required_record
+from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
-from kvdialect.store.transaction import ISOLATION_LEVELS, IsolationLevel, Transaction
+from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLevel, Transaction
 from kvdialect.store.writer import commit as commit_transaction
 
 if TYPE_CHECKING:
     from kvdialect.orm.engine import Binding, Engine
 
 T = TypeVar("T")
+
+_MOST_FLUSHES: Final = 100
+"""How often a commit flushes what listeners of flushes add, as SQLAlchemy does."""
 
 
 class Session(EventTarget):
@@ -46,6 +50,8 @@ class Session(EventTarget):
             same record wins; ``"SERIALIZABLE"``: besides, whatever was read must still be so at the commit. None stands
             for the engine's.
         autoflush: make pending changes visible to the session's own queries by flushing before each.
+        expire_on_commit: False: objects keep their values after a commit, and the next transaction's first read of one
+            refreshes it. There is no other way here: reading an attribute never reads the store.
         info: a dict of the caller's.
     """
 
@@ -58,6 +64,7 @@ class Session(EventTarget):
         bind: Engine | None = None,
         isolation_level: IsolationLevel | None = None,
         autoflush: bool = True,
+        expire_on_commit: bool = False,
         info: dict[Any, Any] | None = None,
     ) -> None:
         target = engine if engine is not None else bind
@@ -66,6 +73,11 @@ class Session(EventTarget):
         if isolation_level is not None and isolation_level not in ISOLATION_LEVELS:
             raise exc.ArgumentError(
                 f"isolation_level={isolation_level!r} is unknown; allowed: {', '.join(ISOLATION_LEVELS)}"
+            )
+        if expire_on_commit:
+            raise exc.ArgumentError(
+                "expire_on_commit=True is not offered: objects keep their values after a commit and are refreshed when"
+                " the next transaction first reads them; leave it out"
             )
         self.engine: Engine = target
         self.bind: Engine = target
@@ -76,6 +88,8 @@ class Session(EventTarget):
         self.tracker = Tracker(self)
         self.work = UnitOfWork(self)
         self.has_mutable = False
+        # The ``with session.begin()`` block that runs: when its transaction is over it begins no other.
+        self.block: SessionTransaction | None = None
         self._mappers: dict[type[Any], Mapper] = {}
         self._binding: Binding | None = None
         # The error of a failed flush, and the level that it has undone.
@@ -137,6 +151,10 @@ class Session(EventTarget):
             if self.dispatch.before_commit:
                 self.dispatch.before_commit(self)
             self._flush(check=txn.reading)
+            for _ in range(_MOST_FLUSHES):
+                if not (self.work.new or self.tracker or self.work.deleted):
+                    break
+                self._flush(check=txn.reading)  # what listeners have added since
             while len(self.work.levels) > 1:
                 self.work.keep_level()
             commit_transaction(txn)
@@ -180,8 +198,24 @@ class Session(EventTarget):
     def _undo(self, txn: Transaction) -> None:
         while self.work.levels:
             self.work.undo_level()
+        for mapper in set(self._mappers.values()):
+            self._restore_loaded(mapper, txn)
         txn.close()
         self._end()
+
+    def _restore_loaded(self, mapper: Mapper, txn: Transaction) -> None:
+        """Objects that were loaded from what statements had written get the values from before."""
+        base = txn.base.get(mapper.table.name, {})
+        for key in txn.changes.get(mapper.table.name, ()):
+            instance = mapper.identity.held(key)
+            before = base.get(key, b"")
+            if instance is None or before in (b"", instance._raw):
+                continue
+            if before is None:
+                mapper.identity.discard(key)
+                self.make_transient(instance)
+            else:
+                mapper.loading.fill(instance, key, before)
 
     def _recover(self, txn: Transaction | None, depth: int) -> None:
         """The level that a failed flush has undone is rolled back: the session can go on."""
@@ -192,6 +226,11 @@ class Session(EventTarget):
         txn = self.transaction
         if txn is None:
             self._check_usable()
+            if self.block is not None:
+                raise sa_exc.InvalidRequestError(
+                    "Can't operate on closed transaction inside context manager.  Please complete the context manager"
+                    " before emitting further commands."
+                )
             binding = self.engine.binding()
             if binding is not self._binding:
                 self._rebind(binding)
@@ -211,8 +250,11 @@ class Session(EventTarget):
     def _rebind(self, binding: Binding) -> None:
         """Take the code that fits the catalog as it is now."""
         self._binding = binding
-        for mapper in set(self._mappers.values()):
-            mapper.bind(binding.loading(mapper.record))
+        for entity, mapper in list(self._mappers.items()):
+            try:
+                mapper.bind(binding.loading(mapper.record))
+            except exc.SchemaMismatch:
+                del self._mappers[entity]  # who uses the class again is told
 
     def _end(self) -> None:
         """The transaction is over: objects keep their values, and are refreshed when the next one first reads them."""
@@ -236,9 +278,28 @@ class Session(EventTarget):
         assert savepoint is not None
         while len(self.work.levels) >= depth:
             self.work.undo_level()
-        self.transaction.rollback_to(savepoint)
+        self._rewind(savepoint)
         if self.dispatch.after_soft_rollback:
             self.dispatch.after_soft_rollback(self, self.transaction)
+
+    def _rewind(self, savepoint: int) -> None:
+        """Undo a savepoint in the store's view; objects that were loaded from what it undid follow."""
+        txn = self.transaction
+        assert txn is not None
+        undone = txn.rollback_to(savepoint)
+        for mapper in set(self._mappers.values()):
+            name, identity = mapper.table.name, mapper.identity
+            records = txn.changes.get(name)
+            for target, key in undone:
+                instance = identity.held(key) if target is records else None
+                if instance is None:
+                    continue
+                raw = txn.get(name, key)
+                if raw is None:
+                    identity.discard(key)
+                    self.make_transient(instance)
+                else:
+                    mapper.loading.fill(instance, key, raw)
 
     def _check_usable(self) -> None:
         if self._failed is not None:
@@ -314,9 +375,8 @@ class Session(EventTarget):
         if len(self.work.levels) > 1:
             savepoint = self.work.levels[-1].savepoint
             assert savepoint is not None
-            assert self.transaction is not None
             self.work.undo_level()
-            self.transaction.rollback_to(savepoint)
+            self._rewind(savepoint)
         else:
             self.rollback()
         self._failed = error
@@ -364,14 +424,15 @@ class Session(EventTarget):
             ProgrammingError: if it belongs to another session.
         """
         self._check_usable()
+        required_object(instance)
         kv = getattr(instance, "_kv", self)
         if kv is self.tracker:
+            if self._is_gone(instance):
+                raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} has been deleted; add a new object")
             self.work.deleted.pop(id(instance), None)
             return
-        if kv is not None:
-            required_record(instance)
-            if kv is not self:
-                refuse_foreign(self, instance)
+        if kv is not None and kv is not self:
+            refuse_foreign(self, instance)
         mapper = self.mapper_of(instance)
         dispatch = self.dispatch
         if dispatch.before_attach:
@@ -380,7 +441,7 @@ class Session(EventTarget):
             self._autobegin()
         if getattr(instance, "_key", None) is not None:
             # It was loaded by a session that is closed: it goes on here as what it was.
-            held = mapper.identity.get(instance._key)
+            held = mapper.identity.held(instance._key)
             if held is not None and held is not instance:
                 raise sa_exc.InvalidRequestError(
                     f"another object with the key of {mapper.table.codec.named(mapper.record.identity(instance))} is"
@@ -388,14 +449,16 @@ class Session(EventTarget):
                 )
             mapper.loading.attach(instance, instance._key, instance._raw, self.tracker)
             self.enter(mapper, instance)
+            # Its values are of another moment: only a read of this transaction makes it live.
+            mapper.identity.stale[instance._key] = mapper.identity.live.pop(instance._key)
             self.tracker[id(instance)] = instance
         else:
             self.work.new[id(instance)] = instance
             object.__setattr__(instance, "_kv", self.tracker)
-            if dispatch.transient_to_pending:
-                dispatch.transient_to_pending(self, instance)
         if dispatch.after_attach:
             dispatch.after_attach(self, instance)
+        if instance._key is None and dispatch.transient_to_pending:
+            dispatch.transient_to_pending(self, instance)
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """As :meth:`add` for each."""
@@ -409,7 +472,7 @@ class Session(EventTarget):
             sqlalchemy.exc.InvalidRequestError: if it is not stored.
         """
         self._check_usable()
-        required_record(instance)
+        required_object(instance)
         if getattr(instance, "_key", None) is None:
             raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not persisted")
         if instance._kv is not self.tracker:
@@ -417,7 +480,8 @@ class Session(EventTarget):
             self.add(instance)
         if self.transaction is None:
             self._autobegin()
-        self.work.deleted[id(instance)] = instance
+        if not self._is_gone(instance):
+            self.work.deleted[id(instance)] = instance
 
     def delete_all(self, instances: Iterable[Any]) -> None:
         """As :meth:`delete` for each."""
@@ -435,7 +499,7 @@ class Session(EventTarget):
             raise exc.NotSupportedError(
                 "merge(load=False) is not offered: the values stored are needed to write indexes"
             )
-        record = required_record(instance)
+        record = required_object(instance)
         if cast(Any, instance)._kv is self.tracker:
             return instance
         self._autoflush()
@@ -469,6 +533,10 @@ class Session(EventTarget):
         self.tracker.pop(id(instance), None)
         if instance._key is not None:
             mapper.identity.discard(instance._key)
+        for level in self.work.levels:
+            # A rollback has no business with it any more; but what was never committed is then not stored.
+            if not was_new and getattr(level.touched.get(id(instance)), "status", None) == "persistent":
+                del level.touched[id(instance)]
         object.__setattr__(instance, "_kv", None)
         if was_new and self.dispatch.pending_to_transient:
             self.dispatch.pending_to_transient(self, instance)
@@ -523,6 +591,8 @@ class Session(EventTarget):
         if attribute_names is not None:
             row = dict(zip(mapper.record.names, mapper.table.codec.decode(key, raw), strict=True))
             for name in attribute_names:
+                if name not in row:
+                    raise sa_exc.InvalidRequestError(f"{mapper.record.cls.__name__} has no field {name!r}")
                 object.__setattr__(instance, name, row[name])
             return
         self.tracker.pop(id(instance), None)
@@ -539,6 +609,11 @@ class Session(EventTarget):
             for instance in list(mapper.identity):
                 self.expire(instance)
 
+    def _is_gone(self, instance: Any) -> bool:
+        """True for an object of this session whose deletion was flushed."""
+        key = instance._key
+        return key is not None and self.mapper_of(instance).identity.held(key) is not instance
+
     def __contains__(self, instance: Any) -> bool:
         """True if the object is in this session, stored or about to be."""
         required_record(instance)
@@ -547,8 +622,7 @@ class Session(EventTarget):
         if id(instance) in self.work.new:
             return True
         key = instance._key
-        identity = self.mapper_of(instance).identity
-        return key is not None and (identity.get(key) is instance or _is(identity.stale.get(key), instance))
+        return key is not None and self.mapper_of(instance).identity.held(key) is instance
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the objects of the session: those that are added, and those of the identity map."""
@@ -589,7 +663,10 @@ class Session(EventTarget):
         mapper = self._mappers.get(entity)
         if mapper is None or self.transaction is None:
             mapper = self._mapper(entity)
-        key = mapper.loading.key_of(ident)
+        try:
+            key = mapper.loading.key_of(ident)
+        except exc.KeyTooLong:
+            return None  # no record has such a key
         found = mapper.identity.live.get(key)
         if found is not None and not populate_existing and not with_for_update and not execution_options:
             instance = found()
@@ -609,12 +686,12 @@ class Session(EventTarget):
             self._autoflush()
         txn = self._autobegin()
         raw = txn.get(mapper.table.name, key)
-        if raw is None:
-            self._forget(mapper, key)
-            return None
         if with_for_update and key not in txn.pending(mapper.table.name):
             txn.expected(mapper.table.name).setdefault(key, raw)
             txn.tables[mapper.table.name] = mapper.table
+        if raw is None:
+            self._forget(mapper, key)
+            return None
         if populate_existing or (execution_options or {}).get("populate_existing"):
             return self.loader(mapper, populate_existing=True)([(key, raw)])[0]
         if mapper.record.mutable:
@@ -644,9 +721,9 @@ class Session(EventTarget):
         mapper = self._mapper(entity)
         self._autoflush()
         txn = self._autobegin()
-        keys = [mapper.loading.key_of(ident) for ident in idents]
-        held = {key: mapper.identity.get(key) for key in keys}
-        missing = [key for key, instance in held.items() if instance is None]
+        keys = [_key_or_none(mapper, ident) for ident in idents]
+        held = {key: None if key is None else mapper.identity.get(key) for key in keys}
+        missing = [key for key, instance in held.items() if instance is None and key is not None]
         raws = txn.multi_get(mapper.table.name, missing) if missing else []
         pairs = [(key, raw) for key, raw in zip(missing, raws, strict=True) if raw is not None]
         held.update(zip([key for key, _ in pairs], self.loader(mapper)(pairs), strict=True))
@@ -865,16 +942,27 @@ class Session(EventTarget):
             for instance, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
                 object.__setattr__(instance, name, ident)
 
-    def loader(self, mapper: Mapper, *, populate_existing: bool = False) -> Any:
-        """``load(pairs) -> objects``, through the identity map."""
-        load, identity, tracker = mapper.loading.load, mapper.identity, self.tracker
+    def loader(self, mapper: Mapper, *, populate_existing: bool = False, all_pairs: bool = False) -> Any:
+        """``load(pairs) -> objects``, through the identity map.
+
+        A scan that began before this transaction's first write to a family gives the pairs of the snapshot: what was
+        written since is taken instead, and what was deleted is passed over, unless there must be an object for each of
+        ``all_pairs``.
+        """
+        load, identity, tracker, name = mapper.loading.load, mapper.identity, self.tracker, mapper.table.name
+        changes = self._autobegin().changes
         if mapper.record.mutable:
             self.has_mutable = True
         if not populate_existing:
-            return lambda pairs: load(pairs, identity, tracker)
+
+            def current(pairs: Iterable[tuple[bytes, bytes]]) -> list[Any]:
+                pending = changes.get(name)
+                return load(_newest(pairs, pending, all_pairs) if pending else pairs, identity, tracker)
+
+            return current
 
         def reload(pairs: Iterable[tuple[bytes, bytes]]) -> list[Any]:
-            pairs = list(pairs)
+            pairs = list(_newest(pairs, changes.get(name) or {}, all_pairs))
             objects = load(pairs, identity, tracker)
             for instance, (key, value) in zip(objects, pairs, strict=True):
                 tracker.pop(id(instance), None)
@@ -907,6 +995,22 @@ def object_session(instance: Any) -> Session | None:
     return None if tracker is None else tracker.session
 
 
+def _key_or_none(mapper: Mapper, ident: Any) -> bytes | None:
+    try:
+        return mapper.loading.key_of(ident)
+    except exc.KeyTooLong:
+        return None
+
+
+def _newest(pairs: Iterable[tuple[bytes, bytes]], pending: Changes, all_pairs: bool) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in pairs:
+        change = pending.get(key, value)
+        if not isinstance(change, Deletion):
+            yield key, change
+        elif all_pairs:
+            yield key, value
+
+
 def _named(instance: Any) -> str:
     record = record_of(instance)
     if record is None:
@@ -917,7 +1021,3 @@ def _named(instance: Any) -> str:
 
 def _shown(value: Any) -> str:
     return exc.shown(value) if isinstance(value, bytes) else repr(value)
-
-
-def _is(found: Any, instance: Any) -> bool:
-    return found is not None and found() is instance

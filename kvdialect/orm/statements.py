@@ -39,7 +39,8 @@ def loader_for(session: Session, prepared: Any, *, populate_existing: bool = Fal
     cls = prepared.record
     if cls is None:
         return _no_objects
-    return session.loader(session._mapper(cls), populate_existing=populate_existing)  # type: ignore[no-any-return]
+    # A row of several elements needs an object for each pair.
+    return session.loader(session._mapper(cls), populate_existing=populate_existing, all_pairs=not prepared.entity)  # type: ignore[no-any-return]
 
 
 def _no_objects(_pairs: Any) -> list[Any]:
@@ -82,11 +83,22 @@ def select_scalars(session: Session, statement: Any, params: Any, given: Mapping
 
 def _chunked(keys: SimpleResultMetaData, rows: Iterator[Any], size: int, *, scalars: bool = False) -> Result[Any]:
     def chunks(asked: int | None) -> Iterator[list[Any]]:
-        while chunk := list(islice(rows, asked or size)):
+        while chunk := _taken(rows, asked or size):
             yield chunk
 
     result: Result[Any] = ChunkedIteratorResult(keys, chunks, source_supports_scalars=scalars)
     return result.yield_per(size)
+
+
+def _taken(rows: Iterator[Any], count: int) -> list[Any]:
+    """The next rows of a result that is read as it is asked for."""
+    try:
+        return list(islice(rows, count))
+    except exc.StoreClosed as error:
+        raise exc.StoreClosed(
+            "the transaction that this result is read in is over; take its rows before, as by .all(), or execute it"
+            " again"
+        ) from error
 
 
 def explain(session: Session, statement: Any, params: Any, *, analyze: bool) -> Any:
@@ -154,11 +166,21 @@ def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> li
         return []
     txn = session._autobegin()
     keys = [codec.primary_key(key, value) for key, value in txn.scan(codec.family, found.start, found.stop)]
-    return _records(session, mapper, keys) if keys else []
+    return _records(session, mapper, codec.family, keys) if keys else []
 
 
-def _records(session: Session, mapper: Mapper, keys: list[bytes]) -> list[Any]:
-    raws = session._autobegin().multi_get(mapper.table.name, keys)
+def _records(session: Session, mapper: Mapper, family: str, keys: list[bytes]) -> list[Any]:
+    txn = session._autobegin()
+    raws = txn.multi_get(mapper.table.name, keys)
+    if None in raws:
+        gone = txn.changes.get(mapper.table.name, {})
+        for key, raw in zip(keys, raws, strict=True):
+            if raw is None and key not in gone:
+                raise exc.Corruption(
+                    f"an entry of {family} leads to the record {mapper.table.name}[{exc.shown(key)}], which is not"
+                    " there (drop the index and build it again with models.upgrade)",
+                    cf=family, key=key,
+                )  # fmt: skip
     return session.loader(mapper)([(key, raw) for key, raw in zip(keys, raws, strict=True) if raw is not None])  # type: ignore[no-any-return]
 
 
@@ -189,9 +211,9 @@ def _chunks(
 ) -> Iterator[Any]:
     size = _CHUNK
     pairs = iter(pairs)
-    while chunk := list(islice(pairs, size)):
+    while chunk := _taken(pairs, size):
         if codec is None:
             yield from session.loader(mapper)(chunk)
         else:
-            yield from _records(session, mapper, [codec.primary_key(key, value) for key, value in chunk])
+            yield from _records(session, mapper, codec.family, [codec.primary_key(key, value) for key, value in chunk])
         size = min(size * 2, _LARGEST_CHUNK)

@@ -84,11 +84,13 @@ class SessionTransaction:
             self._session._recover(self._transaction, 1)
 
     def __enter__(self) -> Self:
+        self._session.block = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._session.block = None
         if kind is not None:
             self.rollback()
         elif self.is_active:

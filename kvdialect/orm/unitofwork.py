@@ -101,7 +101,11 @@ class UnitOfWork:
                 _group(groups, session.mapper_of(instance)).deleted.append(instance)
         for ident, instance in session.tracker.items():
             if ident not in self.new and ident not in self.deleted:
-                _group(groups, session.mapper_of(instance)).changed[ident] = instance
+                mapper = session.mapper_of(instance)
+                if (
+                    mapper.identity.held(instance._key) is instance
+                ):  # else it was deleted, and a change must not bring it back
+                    _group(groups, mapper).changed[ident] = instance
         for mapper in session.mutable_mappers():
             for instance in mapper.identity:
                 ident = id(instance)
@@ -136,6 +140,8 @@ class UnitOfWork:
                 # Another primary key is another record.
                 rows.gone.append((instance._key, instance._raw))
                 rows.new.append(values(instance))
+                if mapper.record.auto is not None:
+                    session.assign_ids(mapper, [instance])  # it is told of the new id
             changed.append((instance, key == instance._key))
         moved = len(rows.new)
         rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
@@ -147,11 +153,16 @@ class UnitOfWork:
         same = iter(updated)
         arrived = iter(written[:moved])
         for instance, kept_key in changed:
-            level.note(instance, mapper, "persistent")
             if kept_key:
-                loading.attach(instance, instance._key, next(same), session.tracker)
+                value = next(same)
+                if value == instance._raw and identity.get(instance._key) is not instance:
+                    continue  # nothing was written, nor read: it stays stale, to be refreshed by the first read
+                level.note(instance, mapper, "persistent")
+                loading.attach(instance, instance._key, value, session.tracker)
             else:
-                identity.discard(instance._key)
+                level.note(instance, mapper, "persistent")
+                if identity.held(instance._key) is instance:  # else its key is another's by now
+                    identity.discard(instance._key)
                 key, value = next(arrived)
                 loading.attach(instance, key, value, session.tracker)
             session.enter(mapper, instance)
@@ -199,7 +210,9 @@ class UnitOfWork:
             return
         for before in level.touched.values():
             instance = before.instance
-            if instance._key is None or before.mapper.identity.get(instance._key) is not instance:
+            if instance._kv is not self.session.tracker:
+                continue  # it was expunged
+            if instance._key is None or before.mapper.identity.held(instance._key) is not instance:
                 self.session.make_transient(instance)  # it was deleted
 
 

@@ -206,9 +206,8 @@ class IndexScan(RangeAccess):
                 yield keys
 
     def count(self, run: Run) -> int:
-        if self.conditions:
-            return sum(map(len, self.record_keys(run)))
-        return sum(map(len, self.entry_chunks(run)))
+        counted = self.record_keys(run) if self.conditions else self.entry_chunks(run)
+        return sum(map(len, run.measured(self, counted)))
 
     def title(self) -> str:
         covering = f"covering: {'yes' if self.covering else 'no'}"
@@ -253,16 +252,14 @@ class Union(AccessNode):
     def _new_keys(self, run: Run) -> Iterator[list[bytes]]:
         seen: set[bytes] = set()
         for scan in self.scans:
-            for keys in scan.record_keys(run):
+            for keys in run.measured(scan, scan.record_keys(run)):
                 new = [key for key in keys if key not in seen]
                 seen.update(new)
-                if run.figures is not None:
-                    run.of(scan).rows += len(keys)
                 if new:
                     yield new
 
     def count(self, run: Run) -> int:
-        return sum(map(len, self._new_keys(run)))
+        return sum(map(len, run.measured(self, self._new_keys(run))))
 
     def title(self) -> str:
         return "Union"

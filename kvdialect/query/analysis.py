@@ -195,10 +195,7 @@ class _Analysis:
         self.alike = alike
         typed = self._outputs(columns)
         labels = {name: (expression, domain) for name, expression, domain in typed if expression is not None}
-        self.group = tuple(self._named(part, labels)[0] for part in group)
-        for part in self.group:
-            if any(isinstance(node, Aggregate) for node in walk(part)):
-                raise exc.ArgumentError("GROUP BY has an aggregate; group by what the rows have")
+        self.group = tuple(self._grouped(part, labels) for part in group)
         self.canonical_group = [self._canonical(part) for part in self.group]
         having = tuple(
             part
@@ -278,6 +275,14 @@ class _Analysis:
         raise exc.ArgumentError(
             f"ORDER BY or GROUP BY names {name!r}, which is neither selected nor a column of {self.definition.name}"
         )
+
+    def _grouped(self, structure: Structure, labels: Mapping[str, Typed]) -> Expression:
+        expression, domain = self._named(structure, labels)
+        if any(isinstance(node, Aggregate) for node in walk(expression)):
+            raise exc.ArgumentError("GROUP BY has an aggregate; group by what the rows have")
+        if domain is not None and domain.kind is not None and not domain.kind.keyable:
+            raise unsupported(f"GROUP BY {domain.owner}")
+        return expression
 
     def _order(self, structure: Structure, labels: Mapping[str, Typed]) -> tuple[Expression, Domain | None, bool, bool]:
         descending = False

@@ -163,13 +163,28 @@ class KeyBounds:
             and all(any(t.pointed and t.operator != "is" for t in b.terms) for b in self.parts)
         )
 
+        self._equal = self._equalities()
+
     @property
     def single(self) -> bool:
         """There is at most one range."""
         return all(bound.single for bound in self.parts if bound.pointed)
 
+    def _equalities(self) -> tuple[tuple[KeyPart, int], ...]:
+        """The parts and the parameters that they equal, if that is all there is: the commonest bounds."""
+        equal = []
+        for bound in self.parts:
+            match bound.terms:
+                case (Term(_, "=", Parameter(number)),):
+                    equal.append((bound.part, number))
+                case _:
+                    return ()
+        return tuple(equal)
+
     def ranges(self, params: Sequence[Any]) -> Ranges:
         """The ranges under these values of the parameters."""
+        if self._equal:
+            return self._equal_range(params)
         if not self.parts:
             return EVERYTHING
         prefixes = [b""]
@@ -189,6 +204,22 @@ class KeyBounds:
                 return _prefixed(prefixes, False, False)
             prefixes = points if prefixes == [b""] else [prefix + point for prefix in prefixes for point in points]
         return _prefixed(prefixes, exact, self.complete)
+
+    def _equal_range(self, params: Sequence[Any]) -> Ranges:
+        prefix = b""
+        try:
+            for part, number in self._equal:
+                value = params[number]
+                if value is None:
+                    return NOTHING
+                prefix += part.place(_encoded(part.kind, value))
+        except (ValueError, TypeError, OverflowError):
+            return NOTHING  # equals nothing that is stored
+        size = len(prefix)
+        if size > KEY_LIMIT or (self.complete and not size):
+            return NOTHING
+        stop = prefix + b"\0" if self.complete else successor(prefix)
+        return Ranges(((prefix, stop),), True, (size,), self.complete)
 
 
 def _prefixed(prefixes: list[bytes], exact: bool, complete: bool) -> Ranges:

@@ -71,15 +71,18 @@ class Run:
 
     def pull(self, node: Node, payload: Payload) -> Iterator[list[Any]]:
         """The items of a node, measured if that is wanted."""
-        chunks = node.chunks(self, payload)
-        return chunks if self.figures is None else self._measured(node, chunks)
+        return self.measured(node, node.chunks(self, payload))
 
     def of(self, node: Node) -> Figures:
         assert self.figures is not None
         return self.figures.setdefault(id(node), Figures())
 
-    def _measured(self, node: Node, chunks: Iterator[list[Any]]) -> Iterator[list[Any]]:
-        figures = self.of(node)
+    def measured(self, node: Node, chunks: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        """What a node gives, measured if that is wanted."""
+        return chunks if self.figures is None else self._measured(self.of(node), chunks)
+
+    @staticmethod
+    def _measured(figures: Figures, chunks: Iterator[list[Any]]) -> Iterator[list[Any]]:
         while True:
             started = time.perf_counter()
             chunk = next(chunks, None)

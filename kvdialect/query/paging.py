@@ -101,7 +101,10 @@ def page(prepared: Prepared, view: ReadView, load: Load, limit: int, after: str 
     if query.aggregated or query.distinct or query.form != "rows":
         raise unsupported("a page of aggregates, DISTINCT or EXISTS")
     token = None if after is None else _decoded(after)
-    planned = prepared.planned(view, wanted=limit + 1) if token is None else _resumed(prepared, view, token)
+    if token is None:
+        planned = prepared.planner.replan(prepared, view, wanted=limit + 1)
+    else:
+        planned = _resumed(prepared, view, token)
     reader = _PageReader(planned, view)
     items, last = reader.read(limit, token)
     result = _results(planned, items, load)
@@ -111,7 +114,7 @@ def page(prepared: Prepared, view: ReadView, load: Load, limit: int, after: str 
 def _resumed(prepared: Prepared, view: ReadView, token: _Token) -> Prepared:
     """The statement with the token's plan, if it is the token's statement."""
     try:
-        planned = prepared.planned(view, way=token.way)
+        planned = prepared.planner.replan(prepared, view, way=token.way)
     except exc.ArgumentError as error:
         raise exc.ArgumentError(
             f"the page token was made by reading {token.way.family}, which cannot answer this statement on"

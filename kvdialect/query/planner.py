@@ -31,27 +31,22 @@ from kvdialect.query.nodes import (
     Sort,
     Top,
 )
+from kvdialect.query.partial import with_values
 from kvdialect.query.shapes import Shape, shapes_of
 from kvdialect.query.stages import SortKeys
 from kvdialect.query.statistics import Statistics
-from kvdialect.schema.definition import IndexDefinition
 from kvdialect.schema.expressions import (
     Call,
     Column,
     Compare,
     Constant,
     Expression,
-    In,
     Or,
-    Parameter,
     columns_of,
     compile_predicate,
     conjuncts,
     excludes_null,
-    rebuild,
-    walk,
 )
-from kvdialect.schema.functions import Choices, LikePattern
 from kvdialect.store.table import StoredTable
 from kvdialect.store.view import ReadView
 
@@ -170,6 +165,7 @@ class Planner:
         self.nullable = frozenset(field.name for field in table.definition.fields if field.nullable)
         self.rows = statistics.rows(view, table)
         self._bits: dict[Expression, list[bool]] = {}
+        self.shapes = shapes_of(table)
         self._settled = True
         self._delicate = False
 
@@ -238,8 +234,10 @@ class Planner:
                 if cost <= choice.cost:
                     return Extremes([first[0] for first in firsts if first is not None])
         groups = 1.0 if not query.group else min(choice.rows, max(1.0, choice.rows**0.5))
+        # A count of what is never NULL needs no value, which a covering index may not have.
+        aggregates = tuple(Aggregate("count", None) if self._counts_rows(a) else a for a in query.aggregates)
         return Aggregated(
-            choice.access, choice.conditions, query.group, query.aggregates, countable=countable, estimate=groups
+            choice.access, choice.conditions, query.group, aggregates, countable=countable, estimate=groups
         )
 
     def _counts_rows(self, aggregate: Aggregate) -> bool:
@@ -297,8 +295,10 @@ class Planner:
         if wanted is not None and offset is not None:
             wanted += float(self.params[offset] or 0)
         asked = _Asked(tuple(where), None if needed is None else frozenset(needed), tuple(order), wanted, counting)
-        choices = [choice for shape in shapes_of(self.table) for choice in self._shape_choices(shape, asked)]
-        choices += self._unions(asked)
+        choices = self._lookups(asked) if self.way is None else []
+        if not choices:
+            choices = [choice for shape in self.shapes for choice in self._shape_choices(shape, asked)]
+            choices += self._unions(asked)
         if self.way is not None:
             choices = list(filter(self.way.takes, choices))
             if not choices:
@@ -313,6 +313,16 @@ class Planner:
             bounded = [c for c in choices if isinstance(c.access, RangeAccess) and c.access.bounds.parts]
             self._delicate |= best.cost > _DEAR and len(bounded) > (best in bounded)
         return best
+
+    def _lookups(self, asked: _Asked) -> list[Choice]:
+        """Ways to a single record by its whole key, to which nothing need be compared."""
+        terms = self._terms(asked.where)
+        for shape in self.shapes:
+            if not shape.partial and not shape.multi:
+                bounds = shape.bounds(terms)
+                if bounds.complete and bounds.single:
+                    return list(self._shape_choices(shape, asked))
+        return []
 
     def _shape_choices(self, shape: Shape, asked: _Asked) -> Iterable[Choice]:
         if shape.partial and not implies(self._bound(asked.where), shape.where):
@@ -377,8 +387,9 @@ class Planner:
     ) -> Choice:
         ranges = bounds.ranges(self.params)
         share = self._selectivity(conjuncts(shape.where)) if shape.where is not None else 1.0
+        most = None if shape.multi else self.rows * share
         entries = self.statistics.entries(
-            self.view, self.table, self.rows, shape.family, shape.grammar, ranges, bounds.pointed, share
+            self.view, shape.family, ranges, most, lambda: self.rows * self._selectivity(bounds.conditions)
         )
         on_entry: tuple[Expression, ...] = ()
         on_row = left
@@ -474,7 +485,7 @@ class Planner:
         asked = _Asked((*conjuncts(branch), *others), None, (), None, False)
         choices = [
             choice
-            for shape in shapes_of(self.table)
+            for shape in self.shapes
             for choice in self._shape_choices(shape, asked)
             if isinstance(choice.access, RangeAccess) and (choice.access.bounds.parts or shape.partial)
         ]
@@ -517,7 +528,7 @@ class Planner:
         if known is None:
             test = compile_predicate(condition, self.table.codec.names, self.nullable, kinds=self.kinds)
             params = self.params
-            known = self.statistics.selectivity(self.view, self.table, self.rows, lambda row: test(row, params))
+            known = self.statistics.tested(self.view, self.table, self.rows, lambda row: test(row, params))
             self._bits[condition] = known
         return known
 
@@ -541,66 +552,6 @@ def _needed(outputs: Sequence[Output]) -> tuple[str, ...] | None:
 
 def _is_extreme(aggregate: Aggregate) -> bool:
     return aggregate.function in ("min", "max") and isinstance(aggregate.argument, Column)
-
-
-def with_values(expression: Expression, params: Sequence[Any]) -> Expression:
-    """An expression with constants for its parameters."""
-    match expression:
-        case Parameter(number):
-            value = params[number]
-            return Constant(value.text if isinstance(value, LikePattern) else value)
-        case In(left, Parameter(number)):
-            choices: Choices = params[number]
-            options = [Constant(value) for value in choices.members] + ([Constant(None)] if choices.null else [])
-            return In(with_values(left, params), tuple(options))
-        case _:
-            return rebuild(expression, lambda part: with_values(part, params))
-
-
-def partial_indexes(table: StoredTable, where: Sequence[Expression]) -> tuple[IndexDefinition, ...]:
-    """The partial indexes of which the values of parameters decide whether conditions allow their use."""
-    columns = {name for part in where for name in columns_of(part)}
-    valued = any(_is_parameter(node) for part in where for node in walk(part))
-    found = []
-    for index in table.readable.values():
-        predicate = index.definition.where
-        if predicate is None or not columns.issuperset(columns_of(predicate)):
-            continue
-        # Whether something is NULL is seen from the conditions alone.
-        if valued or not all(_is_null_test(part) for part in conjuncts(predicate)):
-            found.append(index.definition)
-    return tuple(found)
-
-
-def _is_null_test(condition: Expression) -> bool:
-    return isinstance(condition, Compare) and condition.operator in ("is", "is not") and condition.right == Constant(None)
-
-
-def _is_parameter(condition: Expression) -> bool:
-    if not isinstance(condition, Compare) or condition.operator not in ("is", "is not"):
-        return False
-    return isinstance(condition.left, Parameter) or isinstance(condition.right, Parameter)
-
-
-def partial_uses(
-    indexes: Sequence[IndexDefinition], where: Sequence[Expression], params: Sequence[Any]
-) -> tuple[Any, ...]:
-    """Which partial indexes these parameters allow, and what they prove: plans of one statement differ in it."""
-    bound = tuple(with_values(part, params) for part in where)
-    sets = [bound]
-    for part in bound:
-        if isinstance(part, Or):
-            others = tuple(other for other in bound if other is not part)
-            sets += [(*conjuncts(branch), *others) for branch in part.parts]
-    uses: list[tuple[Any, ...]] = []
-    for conditions in sets:
-        for index in indexes:
-            if implies(conditions, index.where):
-                known = conjuncts(index.where)
-                uses.append((index.name, tuple(implies(known, condition) for condition in conditions)))
-            else:
-                uses.append(())
-    return tuple(uses)
 
 
 def nodes_of(node: Node) -> Iterator[Node]:

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from kvdialect.query.analysis import Query, analyse
 from kvdialect.query.explain import Explanation, explain
 from kvdialect.query.nodes import Run
-from kvdialect.query.planner import Plan, Planner, Way, partial_indexes, partial_uses
+from kvdialect.query.partial import partial_indexes, partial_uses
+from kvdialect.query.planner import Plan, Planner, Way
 from kvdialect.query.statement import Reading, read_statement
 from kvdialect.query.statistics import Statistics, changed_a_lot
 from kvdialect.schema.clauses import Structure
@@ -83,17 +84,32 @@ class QueryPlanner:
         cached = self._analysed(reading, table)
         query = cached.query
         params = query.convert(reading.values(parameters))
-        if using is not None:
-            plan = Planner(table, view, self.statistics, params, way=Way(using)).plan(query)
-            return Prepared(reading, table, plan, params, self.statistics)
-        variant = _variant(cached, params)
-        known = cached.plans.get(variant)
-        if known is None or self._outdated(known, view, table):
-            known = Planner(table, view, self.statistics, params).plan(query)
+        plan = self._planned(cached, view, params, None if using is None else Way(using), None)
+        return Prepared(self, reading, cached, plan, params)
+
+    def replan(
+        self, prepared: Prepared, view: ReadView, *, way: Way | None = None, wanted: int | None = None
+    ) -> Prepared:
+        """The same statement with a plan that goes a given way, or for about so many rows.
+
+        Raises:
+            ArgumentError: if that way does not lead to them.
+        """
+        plan = self._planned(prepared.cached, view, prepared.params, way, wanted)
+        return Prepared(self, prepared.reading, prepared.cached, plan, prepared.params)
+
+    def _planned(
+        self, cached: _Cached, view: ReadView, params: Sequence[Any], way: Way | None, wanted: int | None
+    ) -> Plan:
+        """The plan that is known, or a new one."""
+        variant = _variant(cached, params), way, None if wanted is None else wanted.bit_length() // 3
+        plan = cached.plans.get(variant)
+        if plan is None or self._outdated(plan, view, cached.table):
+            plan = Planner(cached.table, view, self.statistics, params, way=way, wanted=wanted).plan(cached.query)
             if len(cached.plans) >= _MOST_VARIANTS:
                 cached.plans.clear()
-            cached.plans[variant] = known
-        return Prepared(reading, table, known, params, self.statistics)
+            cached.plans[variant] = plan
+        return plan
 
     def _analysed(self, reading: Reading, table: StoredTable) -> _Cached:
         key = table.name, reading.structure
@@ -130,6 +146,8 @@ class Prepared:
     """A statement with its plan and the values of its parameters: ready to be executed, any number of times.
 
     Attributes:
+        planner: what prepared it.
+        cached: what is known of statements like it.
         table: the table that it reads.
         columns: keys of the result's elements.
         entity: it selects exactly one whole record.
@@ -137,29 +155,21 @@ class Prepared:
         plan: how it is executed.
     """
 
-    __slots__ = ("columns", "entity", "params", "plan", "query", "reading", "record", "statistics", "table")
+    __slots__ = ("cached", "columns", "entity", "params", "plan", "planner", "query", "reading", "record", "table")
 
     def __init__(
-        self, reading: Reading, table: StoredTable, plan: Plan, params: Sequence[Any], statistics: Statistics
+        self, planner: QueryPlanner, reading: Reading, cached: _Cached, plan: Plan, params: Sequence[Any]
     ) -> None:
+        self.planner = planner
         self.reading = reading
-        self.table = table
+        self.cached = cached
+        self.table = cached.table
         self.plan = plan
         self.query = plan.query
         self.params = params
-        self.statistics = statistics
         self.record = reading.record
         self.columns = tuple(output.name for output in plan.query.outputs)
         self.entity = plan.query.whole
-
-    def planned(self, view: ReadView, *, way: Way | None = None, wanted: int | None = None) -> Prepared:
-        """The same statement with a plan that goes a given way, or for so many rows.
-
-        Raises:
-            ArgumentError: if that way does not lead to them.
-        """
-        plan = Planner(self.table, view, self.statistics, self.params, way=way, wanted=wanted).plan(self.query)
-        return Prepared(self.reading, self.table, plan, self.params, self.statistics)
 
     def rows(self, view: ReadView, load: Load) -> Iterator[tuple[Any, ...]]:
         """Yield the result, a tuple per row; whole records are what ``load`` makes of their keys and values."""

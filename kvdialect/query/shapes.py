@@ -128,7 +128,7 @@ def _index_shape(table: StoredTable, index: IndexCodec) -> Shape:
     return Shape(
         family=index.family,
         index=index,
-        columns=(*own, *keys),
+        columns=(*own, *index.tail),
         parts=parts,
         whole_key=len(parts) if index.keyed else len(own),
         where=index.definition.where,

@@ -81,7 +81,7 @@ class IndexPairs:
             return [], {}
         index = self.index
         own = index.definition.columns
-        keys = index.table.definition.primary_key
+        keys = index.tail
         if index.keyed and set(needed) <= {*own, *keys}:
             statements, values = index.grammar.decode_source("key", names)
             # A key column that is indexed too is there twice; the first one is taken.

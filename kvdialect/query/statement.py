@@ -24,7 +24,7 @@ class Reading:
     Attributes:
         structure: what it is, but for the values of its parameters; hashable.
         table: the table that it reads or changes.
-        record: the record class, if it selects exactly one whole record.
+        record: the record class, if it selects whole records, columns beside them or not.
         binds: its parameters.
     """
 
@@ -107,7 +107,7 @@ def _select(reader: ClauseReader, statement: Any) -> tuple[Structure, type | Non
         statement._distinct,
         _alike(reader) if group else None,
     )
-    return structure, record if len(outputs) == 1 else None
+    return structure, record
 
 
 def _alike(reader: ClauseReader) -> tuple[int, ...]:
@@ -190,10 +190,12 @@ _REFUSED: Final[Mapping[str, str]] = {
 
 def _refuse_others(statement: Any) -> None:
     """Refuse the clauses that no plan knows of, rather than leave them out in silence."""
-    for name, what in _REFUSED.items():
-        value = getattr(statement, name, None)
+    # What a statement has not got is an attribute of its class; only its own are looked at.
+    own = vars(statement)
+    for name in _REFUSED.keys() & own.keys():
+        value = own[name]
         if value is not None and (not isinstance(value, tuple | dict) or value):
-            raise unsupported(what)
+            raise unsupported(_REFUSED[name])
 
 
 def _changed_rows(reader: ClauseReader, statement: Any) -> Structure:

@@ -12,6 +12,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import TextClause, UnaryExpression
 
 from kvdialect import exc
+from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.kinds import Kind
 from kvdialect.schema.definition import (
     MISSING,
@@ -71,7 +72,7 @@ def definition_of(table: sa.Table) -> TableDefinition:
     indexes = [_index(table, index, kinds) for index in table.indexes]
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint)]
     indexes += [_unique(table, constraint, kinds) for constraint in unique]
-    return TableDefinition(
+    definition = TableDefinition(
         name=name,
         fields=fields,
         primary_key=tuple(_text(column.name) for column in keys),
@@ -82,6 +83,10 @@ def definition_of(table: sa.Table) -> TableDefinition:
         format=_choice(options.get("format") or "msgpack", _FORMATS, f"kvdialect_format of table {name}"),
         options=_options(options.get("options"), f"kvdialect_options of table {name}"),
     )
+    if definition.format == "bincode":
+        # What has no layout is refused here, and not at the first use of a table that the catalog has by then.
+        BincodeCodec([(field.name, field.kind, field.nullable) for field in definition.value_fields])
+    return definition
 
 
 def _text(name: Any) -> str:
@@ -112,6 +117,20 @@ def _scalar_default(column: sa.Column[Any]) -> Any:
     if default is not None and default.is_scalar:
         return default.arg  # type: ignore[attr-defined]
     return None if column.nullable and not column.primary_key else MISSING
+
+
+def index_definition(index: sa.Index) -> IndexDefinition:
+    """The definition of an Index of SQLAlchemy's that belongs to a table.
+
+    Raises:
+        ArgumentError: if it belongs to none, or the store cannot have it.
+    """
+    table = index.table
+    if table is None:
+        raise exc.ArgumentError(
+            f"Index {index.name!r} belongs to no table; give it columns of one, as in Index('by_amount', Coin.amount)"
+        )
+    return _index(table, index, {_text(column.name): _field(table, column).kind for column in table.columns})
 
 
 def _index(table: sa.Table, index: sa.Index, kinds: Mapping[str, Kind]) -> IndexDefinition:
@@ -204,7 +223,14 @@ def _column_name(table: sa.Table, column: Any, index: str) -> str:
 def _where(table: sa.Table, where: Any, index: str, kinds: Mapping[str, Kind]) -> Expression | None:
     if where is None:
         return None
-    clause = where(table.columns) if callable(where) and not isinstance(where, sa.ColumnElement) else where
+    try:
+        clause = where(table.columns) if callable(where) and not isinstance(where, sa.ColumnElement) else where
+    except AttributeError as error:
+        raise exc.ArgumentError(
+            f"kvdialect_where of index {index} names {error}, which is no column of {table.name}; its columns are"
+            f" {', '.join(table.columns.keys())}",
+            table=table.name, index=index,
+        ) from error  # fmt: skip
     try:
         return predicate(clause, table, kinds)
     except exc.NotSupportedError as error:

@@ -244,7 +244,24 @@ def required_record(thing: Any) -> Record:
     return record
 
 
+def required_object(thing: Any) -> Record:
+    """What the class of an object maps to.
+
+    Raises:
+        ArgumentError: if it is no object of a record class.
+    """
+    if isinstance(thing, RecordMeta):
+        raise exc.ArgumentError(f"{thing.__name__} is a record class; give an object of it")
+    return required_record(thing)
+
+
 # ------------------------------------------------------------------------------------------------ mapping
+
+
+def _engine(engine: Any) -> Any:
+    if not callable(getattr(engine, "create_all", None)):
+        raise exc.ArgumentError(f"{engine!r:.80} is no engine; give what kvdialect.create_engine(url) returns")
+    return engine
 
 
 class registry:  # noqa: N801 - SQLAlchemy's name
@@ -277,15 +294,15 @@ class registry:  # noqa: N801 - SQLAlchemy's name
         Raises:
             SchemaMismatch: if the store has one of them with other fields or indexes; it says which, and what to call.
         """
-        engine.create_all(self.definitions)
+        _engine(engine).create_all(self.definitions)
 
     def drop_all(self, engine: Any) -> None:
         """Drop the tables with their indexes and all their data; those that are not there are passed over."""
-        engine.drop_all(self.definitions)
+        _engine(engine).drop_all(self.definitions)
 
     def differences(self, engine: Any) -> list[Any]:
         """What the store has otherwise than these records declare it, column by column."""
-        return engine.differences(self.definitions)  # type: ignore[no-any-return]
+        return _engine(engine).differences(self.definitions)  # type: ignore[no-any-return]
 
     def upgrade(self, engine: Any, *, progress: Callable[[int, int], None] | None = None) -> None:
         """Change the store to what these records declare, where nothing is lost or misread by it.
@@ -300,7 +317,7 @@ class registry:  # noqa: N801 - SQLAlchemy's name
         Raises:
             SchemaMismatch: for what would lose or misread data, with the reason; nothing is changed then.
         """
-        engine.upgrade(self.definitions, progress=progress)
+        _engine(engine).upgrade(self.definitions, progress=progress)
 
 
 @dataclass_transform(field_specifiers=(field, attrs.field))
@@ -327,6 +344,12 @@ def map_class(models: registry, cls: type[Any], options: dict[str, Any], frame: 
     name = cls.__dict__.get("__tablename__")
     if not isinstance(name, str):
         raise exc.ArgumentError(f"{cls.__name__} has no __tablename__; give it the name of its table, a str")
+    derived = next((base for base in cls.__mro__[1:] if isinstance(base, RecordMeta)), None)
+    if derived is not None:
+        raise exc.ArgumentError(
+            f"{cls.__name__} is derived from the record {derived.__name__}; put common fields into an attrs class that"
+            " is no record, and derive both from it"
+        )
     if name in models.metadata.tables:
         raise exc.ArgumentError(
             f"table {name} of {cls.__name__} is mapped already in this registry; choose another name"
@@ -353,7 +376,7 @@ def map_class(models: registry, cls: type[Any], options: dict[str, Any], frame: 
 
 def _attrs_class(cls: type[Any], options: dict[str, Any], frame: types.FrameType | None) -> type[Any]:
     """An annotated class as an attrs class; ``Mapped[X]`` is X to attrs."""
-    own = dict(inspect.get_annotations(cls))
+    own = {**_mixed_in(cls), **inspect.get_annotations(cls)}
     if not own:
         raise exc.ArgumentError(f"{cls.__name__} has no annotated fields")
     for name, annotation in own.items():
@@ -367,6 +390,19 @@ def _attrs_class(cls: type[Any], options: dict[str, Any], frame: types.FrameType
     if options.get("frozen"):
         raise exc.ArgumentError("a record cannot be frozen: a Session tracks its changes")
     return attrs.define(**options)(cls)  # type: ignore[no-any-return]
+
+
+def _mixed_in(cls: type[Any]) -> dict[str, Any]:
+    """Annotated fields of bases that are no attrs classes: attrs would not look there. They become the class's own."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[1:-1]):
+        if attrs.has(base):
+            continue
+        for name, annotation in inspect.get_annotations(base).items():
+            found[name] = annotation
+            if name not in cls.__dict__ and name in base.__dict__:
+                setattr(cls, name, base.__dict__[name])
+    return {name: annotation for name, annotation in found.items() if name not in inspect.get_annotations(cls)}
 
 
 def _evaluated(cls: type[Any], name: str, annotation: Any, frame: types.FrameType | None) -> Any:
@@ -470,6 +506,7 @@ def _record_class(cls: type[Any], base: type[Any], table: sa.Table) -> type[Any]
         "__slots__": (),
         "__init__": _initialiser(base, loader, target),
         "__setattr__": _setter(base),
+        "__delattr__": _refuse_deletion,
         "__getstate__": _state_getter(base),
         "__setstate__": _state_setter,
         "__hash__": object.__hash__,
@@ -523,6 +560,10 @@ def _setter(base: type[Any]) -> Any:
             tracker[id(self)] = self
 
     return __setattr__
+
+
+def _refuse_deletion(self: Any, name: str) -> None:
+    raise AttributeError(f"field {name} of a {type(self).__name__} cannot be deleted; set it to None")
 
 
 _OWN_SLOTS: Final = frozenset({"_kv", "_key", "_raw"})

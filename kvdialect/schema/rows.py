@@ -5,7 +5,8 @@ makes of the primary key. Its value is a header (:data:`FORMAT`, then the versio
 big-endian) and a msgpack array of the other columns; or, for ``kvdialect_format="bincode"``, the layout of
 :mod:`kvdialect.codec.bincode` without a header.
 
-An index entry is its columns' key parts with the record's key behind them, and an empty value. A unique entry has the
+An index entry is its columns' key parts with those of the record's key behind them that are not among them, and an
+empty value: together they say the whole key. A unique entry has the
 columns alone, and the record's key as its value; where one of them is NULL the record's key stands behind them all the
 same, as NULLs are distinct. Included columns follow in the value, as ``01`` and a msgpack array (a unique entry's array
 begins with the record's key).
@@ -14,6 +15,7 @@ begins with the record's key).
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -113,10 +115,8 @@ class TableCodec:
 
     def named(self, identity: Sequence[Any]) -> str:
         """A record as messages name it: ``coins(coin_id=0x01..., n=3)``."""
-        parts = []
-        for name, value in zip(self.definition.primary_key, identity, strict=False):
-            parts.append(f"{name}={exc.shown(value) if isinstance(value, bytes) else format(value, '') or repr(value)}")
-        return f"{self.definition.name}({', '.join(parts)})"
+        named = zip(self.definition.primary_key, identity, strict=False)
+        return f"{self.definition.name}({', '.join(f'{name}={_shown(value)}' for name, value in named)})"
 
     def checked_key(self, key: bytes, identity: Sequence[Any]) -> bytes:
         """Return ``key`` if the storage layer takes it."""
@@ -193,7 +193,8 @@ class TableCodec:
         lines.append(f"    try: key = {key}")
         lines.append(f"    except ValueError as error: {put(names, self._unordered)}(row, error)")
         if self.grammar.width is None or self.grammar.width > KEY_LIMIT:
-            lines.append(f"    {put(names, self.checked_key)}(key, {put(names, self.identity)}(row))")
+            refuse = f"{put(names, self.checked_key)}(key, {put(names, self.identity)}(row))"
+            lines.append(f"    if not key or len(key) > {KEY_LIMIT}: {refuse}")
         if self.definition.format == "bincode":
             pack = put(names, self._bincode().encode)
             stored = [f"v{self.positions[field.name]}" for field in self.definition.value_fields]
@@ -222,7 +223,11 @@ class TableCodec:
             try:
                 field.kind.encode(row[at])
             except ValueError:
-                raise self.refusal(field, row[at], row) from error
+                raise exc.DataError(
+                    f"{self.definition.name}.{field.name} is {_shown(row[at])}, which has no place in a key; give a"
+                    " number",
+                    table=self.definition.name, field=field.name, value=row[at],
+                ) from error  # fmt: skip
         raise error
 
     def _unpackable(self, row: Row, error: Exception) -> None:
@@ -334,6 +339,7 @@ class IndexCodec:
         family: the column family of its entries.
         table: the codec of its table.
         grammar: of the entry's key; of a unique index without the record's key, which may stand behind.
+        tail: the columns of the record's key that stand behind the index's own.
         covered: columns that ``decode`` gives.
         decode: ``decode(entry key, entry value) -> values`` of the columns ``covered``, in their order.
             SerializationError for what is no entry of this index.
@@ -358,8 +364,12 @@ class IndexCodec:
         ]
         self.columns = KeyGrammar(own)
         self.keyed = not definition.unique  # whether the record's key is always part of the entry's
+        keys = table.definition.primary_key
+        key_parts = dict(zip(keys, table.grammar.parts, strict=True))
+        # A column of the key that the index has is not stored again.
+        self.tail = tuple(name for name in keys if multi or definition.unique or name not in definition.columns)
         if self.keyed:
-            self.grammar = KeyGrammar([*own, *table.grammar.parts])
+            self.grammar = KeyGrammar([*own, *(key_parts[name] for name in self.tail)])
         elif any(self._nullable) or own[-1].descending or own[-1].kind.width is not None:
             self.grammar = self.columns
         else:
@@ -403,9 +413,12 @@ class IndexCodec:
         else:
             encoded = self.columns.encode_source(variables, names)
             made = [f"try: k = {encoded}", f"except ValueError as error: {refuse}(row, error)"]
-            if self.keyed:
+            if self.keyed and self.tail == table.definition.primary_key:
                 made.append("k += key")
-            else:
+            elif self.keyed and self.tail:
+                tail = KeyGrammar(self.grammar.parts[len(at) :])
+                made.append(f"k += {tail.encode_source([f'v{table.positions[name]}' for name in self.tail], names)}")
+            elif not self.keyed:
                 nulls = [v for v, nullable in zip(variables, self._nullable, strict=True) if nullable]
                 if nulls:
                     made.append(f"if {' or '.join(f'{v} is None' for v in nulls)}: k += key")
@@ -488,6 +501,10 @@ class IndexCodec:
         try:
             if not self.keyed:
                 return self._values(entry_value)[0] if self._has_value else entry_value
+            if self.tail != self.table.definition.primary_key:
+                found = self.grammar.decode(entry_key)
+                values = dict(zip((*self.definition.columns, *self.tail), found, strict=True))
+                return self.table.grammar.encode([values[name] for name in self.table.definition.primary_key])
             width = self.columns.width
             return entry_key[width if width is not None else self.columns.skip(entry_key, len(self.columns.parts)) :]
         except DECODE_ERRORS as error:
@@ -496,7 +513,7 @@ class IndexCodec:
     @property
     def prefix_width(self) -> int | None:
         """Bytes that stand before the record's key in each entry's key, if that is where it is and they are fixed."""
-        return self.columns.width if self.keyed else None
+        return self.columns.width if self.keyed and self.tail == self.table.definition.primary_key else None
 
     def _decode_lines(self, names: Namespace) -> list[str]:
         """Source of ``decode(key, value)``."""
@@ -516,7 +533,7 @@ class IndexCodec:
             lines.append(f"key = key[:{put(names, self.columns.skip)}(key, {len(definition.parts)})]")
         before, parts = self.grammar.decode_source("key", names)
         lines += before
-        columns = [*definition.columns, *(table.definition.primary_key if self.keyed else ())]
+        columns = [*definition.columns, *(self.tail if self.keyed else ())]
         for name, part in zip(columns, parts, strict=True):
             values.setdefault(name, part)
         if record_key:
@@ -581,4 +598,8 @@ def _key_names(fields: Sequence[FieldDefinition], table: TableCodec) -> frozense
 
 
 def _shown(value: Any) -> str:
-    return exc.shown(value) if isinstance(value, bytes) else f"{value!r:.80}"
+    """A value as messages show it: short, and of characters that can be printed."""
+    if isinstance(value, bytes):
+        return exc.shown(value)
+    text = str(value) if isinstance(value, dt.date | dt.time) else ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

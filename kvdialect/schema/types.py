@@ -22,18 +22,10 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
-from kvdialect.codec.composite import (
-    ConvertedKind,
-    DictKind,
-    JsonKind,
-    ListKind,
-    Part,
-    RecordField,
-    RecordKind,
-    TupleKind,
-)
+from kvdialect.codec.composite import ConvertedKind, DictKind, JsonKind, ListKind, Part, TupleKind
 from kvdialect.codec.kinds import Kind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordField, RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 

@@ -160,6 +160,8 @@ def parse_url(url: str | URL) -> URL:
         raise exc.ArgumentError(
             f"{url!r} is no URL of a store; it looks like rocksdb:///relative/path, lmdb:////absolute/path or memory://"
         ) from error
+    if parsed.drivername not in known_engines():
+        load_backend(parsed.drivername)  # says which there are
     if parsed.host or parsed.port or parsed.username or parsed.password:
         hint = f"{parsed.drivername}:///{parsed.host or ''}{'/' + parsed.database if parsed.database else ''}"
         raise exc.ArgumentError(f"{str(url)!r} names a host; a path follows three slashes: {hint}")

@@ -31,8 +31,8 @@ class Allocator:
     """Hands out the ids of one table to one engine, from 1 up. For use by several threads.
 
     An id is never handed out twice, by whatever engine or process, nor one that an explicit id given to :meth:`observe`
-    has passed. One case is left: an explicit id within a block that another engine has reserved but not used up; what
-    inserts the id there finds it taken, and takes the next.
+    has passed. One case is left: an explicit id within a block that another engine has reserved but not used up; an
+    insert of that id there is refused as a duplicate, and the next one succeeds.
     """
 
     def __init__(self, live: LiveCatalog, table: StoredTable) -> None:

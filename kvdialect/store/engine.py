@@ -12,6 +12,7 @@ from sqlalchemy import URL
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import exc
+from kvdialect.schema.declared import index_definition
 from kvdialect.schema.definition import IndexDefinition, TableDefinition
 from kvdialect.schema.evolution import Difference
 from kvdialect.storage.batch import decode_counter
@@ -156,7 +157,7 @@ class Engine:
     def create_index(
         self,
         table: str | TableDefinition,
-        index: IndexDefinition,
+        index: IndexDefinition | sa.Index,
         *,
         progress: Progress | None = None,
         batch_size: int = BATCH_SIZE,
@@ -167,7 +168,7 @@ class Engine:
 
         Args:
             table: the table, or its name.
-            index: the index.
+            index: the index, as SQLAlchemy's Index over columns of the table or as a definition.
             progress: called after each batch with the number of records done and of all.
             batch_size: records that one batch takes.
 
@@ -177,6 +178,7 @@ class Engine:
             DataError: if a record can have no entry; the store is as before.
         """
         name = table if isinstance(table, str) else table.name
+        index = index_definition(index) if isinstance(index, sa.Index) else index
         create_indexes(self._editor, [(name, index)], extra=True, progress=progress, batch_size=batch_size)
 
     def drop_index(self, name: str) -> None:

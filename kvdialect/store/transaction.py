@@ -301,18 +301,21 @@ class Transaction:
         self._savepoints.append(len(self.undo))
         return len(self._savepoints)
 
-    def rollback_to(self, savepoint: int) -> None:
-        """Undo all writes since the savepoint, which is over then, with those inside it."""
+    def rollback_to(self, savepoint: int) -> list[tuple[dict[Any, Any], Any]]:
+        """Undo all writes since the savepoint, which is over then, with those inside it; return what they wrote to."""
         assert self.undo is not None
+        undone: list[tuple[dict[Any, Any], Any]] = []
         mark = self._savepoints[savepoint - 1]
         while len(self.undo) > mark:
             target, key, before = self.undo.pop()
+            undone.append((target, key))
             if before is _ABSENT:
                 target.pop(key, None)
             else:
                 target[key] = before
         self._sorted.clear()
         self.release(savepoint)
+        return undone
 
     def release(self, savepoint: int) -> None:
         """End a savepoint, and those inside it; its writes stay."""
@@ -346,7 +349,7 @@ class Transaction:
             Error: what ``batch_write`` raises.
         """
         try:
-            if not any(self.changes.values()):
+            if not any(self.changes.values()) and not any(self.base.values()):
                 return
             ranges = self._digests() if self.serializable else []
             # LMDB cannot reuse pages that a reader holds: the file would grow with every commit.

@@ -51,6 +51,7 @@ def write_rows(
     Raises:
         DataError: for a value that its column does not take, or a key that is too long.
         IntegrityError: for a primary key, or a value of a unique index, that is taken.
+        ProgrammingError: if the transaction itself has written the record since the value before was read.
     """
     return _Writing(txn, table, check).write(changes)
 
@@ -90,6 +91,7 @@ class _Writing:
             updated.append(value)
             if value == before:
                 continue
+            self._refuse_stale(key, before)
             self._expect(key, before)
             puts.append((key, value))
             if indexed:
@@ -98,6 +100,7 @@ class _Writing:
                     self._remove(old, new)
                     coming.append((old, new))
         for key, before in changes.gone:
+            self._refuse_stale(key, before)
             self._expect(key, before)
             self._set(self.records, key, DELETE)
             if indexed:
@@ -149,6 +152,15 @@ class _Writing:
         """Expect the record as this transaction found it; what it wrote itself meanwhile is no matter."""
         if key not in self.records and key not in self.expected and not self.exempt:
             self._set(self.expected, key, value)
+
+    def _refuse_stale(self, key: bytes, before: bytes) -> None:
+        """Index entries go by the value before: it must be the one that this transaction has written, if it did."""
+        if self.records.get(key, before) != before:
+            raise exc.ProgrammingError(
+                f"{self.table.codec.named(self.table.codec.decode_key(key))} was written by this transaction after the"
+                " object was read (refresh the object before it is changed)",
+                table=self.table.name, cf=self.table.name, key=key,
+            )  # fmt: skip
 
     def _remove(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
         for number, (index, pending, expected) in enumerate(self.indexes):

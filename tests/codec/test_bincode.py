@@ -19,17 +19,9 @@ from kind_cases import ALL, SHAPE, SHAPES
 
 from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
-from kvdialect.codec.composite import (
-    ConvertedKind,
-    DictKind,
-    JsonKind,
-    ListKind,
-    Part,
-    RecordField,
-    RecordKind,
-    TupleKind,
-)
+from kvdialect.codec.composite import ConvertedKind, DictKind, JsonKind, ListKind, Part, TupleKind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordField, RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 
@@ -208,9 +200,8 @@ def test_values_come_back(case, data):
     raw = made.encode(row)
 
     assert made.decode(raw) == row
-    for end in range(len(raw)):
-        with pytest.raises(ValueError):  # noqa: PT011
-            made.decode(raw[:end])
+    with pytest.raises(ValueError):  # noqa: PT011
+        made.decode(raw[: data.draw(st.integers(0, len(raw) - 1))])
     with pytest.raises(ValueError, match="bytes where the fields take"):
         made.decode(raw + b"\x00")
 

@@ -10,19 +10,10 @@ import msgspec
 import pytest
 from kind_cases import POINT, SHAPE, Color, Point, Shape
 
-from kvdialect.codec.composite import (
-    DEEPEST_JSON,
-    ConvertedKind,
-    DictKind,
-    JsonKind,
-    ListKind,
-    Part,
-    RecordField,
-    RecordKind,
-    TupleKind,
-)
+from kvdialect.codec.composite import DEEPEST_JSON, ConvertedKind, DictKind, JsonKind, ListKind, Part, TupleKind
 from kvdialect.codec.kinds import kind_from_spec
 from kvdialect.codec.numeric import DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordField, RecordKind
 from kvdialect.codec.strings import BytesKind, TextKind
 
 

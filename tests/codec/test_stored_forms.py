@@ -16,10 +16,11 @@ import attrs
 import msgspec
 import pytest
 
-from kvdialect.codec.composite import DictKind, JsonKind, ListKind, Part, RecordField, RecordKind, TupleKind
+from kvdialect.codec.composite import DictKind, JsonKind, ListKind, Part, TupleKind
 from kvdialect.codec.keys import KeyGrammar, KeyPart
 from kvdialect.codec.kinds import Kind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordField, RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 

@@ -86,6 +86,21 @@ def test_a_table_dropped_meanwhile_is_said(both):
             session.get(Coin, coin_id(1))
 
 
+def test_an_index_can_be_made_from_sqlalchemys(engine):
+    """create_index takes an Index over the record's columns, with its options."""
+    with Session(engine) as session, session.begin():
+        session.add_all([coin(n, spent_height=n or None) for n in range(5)])
+
+    engine.create_index(
+        "coin_records", Index("by_spent", Coin.spent_height, kvdialect_where=lambda c: c.spent_height.is_not(None))
+    )
+
+    check_consistency(engine)
+    with Session(engine) as session:
+        assert [c.spent_height for c in session.scan("by_spent")] == [1, 2, 3, 4]
+    Coin.__table__.indexes.discard(next(i for i in Coin.__table__.indexes if i.name == "by_spent"))
+
+
 def _first(local):
     @mapped(local)
     class Item:

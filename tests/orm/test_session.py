@@ -419,6 +419,16 @@ def test_a_list_changed_in_place_is_seen(engine):
         assert session.lookup("users_by_tag", "between transactions") == [again]
 
 
+def test_records_may_be_selected_with_columns_beside_them(engine):
+    """The object of the identity map and the value, in one row."""
+    with Session(engine) as session:
+        mine = coin(3)
+        session.add(mine)
+
+        assert session.execute(select(Coin, Coin.amount + 1)).one() == (mine, 31)
+        assert session.execute(select(Coin.amount, Coin)).one()[1] is mine
+
+
 def test_no_autoflush(engine):
     """Within no_autoflush a query sees only what was flushed."""
     with Session(engine) as session:

@@ -171,7 +171,7 @@ def test_a_page_reads_no_more_than_it_gives(store):
     view.scan = counted
     prepared = store.planner.prepare(statement, view)
     read.clear()
-    planned = prepared.planned(view, wanted=11)
+    planned = store.planner.replan(prepared, view, wanted=11)
     planning = len(read)
     found = page(prepared, view, store.loader(table), 10, token)
 

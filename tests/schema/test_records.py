@@ -330,12 +330,31 @@ def _declare(**namespace):
             },
             "msgpack, bincode",
         ),
+        (
+            {
+                "__tablename__": "t",
+                "__annotations__": {"a": int, "b": dict},
+                "a": field(primary_key=True),
+                "__table_args__": ({"kvdialect_format": "bincode"},),
+            },
+            "field b has no bincode layout",
+        ),
     ],
 )
 def test_a_bad_declaration_says_what_is_wrong(namespace, words):
     """An ArgumentError when the class is mapped, and never later."""
     with pytest.raises((exc.ArgumentError, sa.exc.ConstraintColumnNotFoundError), match=words):
         _declare(**namespace)
+
+
+def test_a_record_is_not_derived_from_a_record():
+    """Common fields belong into a class that is no record; said instead of a conflict of metaclasses."""
+    with pytest.raises(exc.ArgumentError, match="derived from the record Plain"):
+
+        @mapped(registry())
+        class Derived(Plain):
+            __tablename__ = "derived"
+            more: Mapped[int] = 0
 
 
 def test_a_table_is_mapped_once():

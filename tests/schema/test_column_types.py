@@ -20,8 +20,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import BinaryExpression
 
 from kvdialect import exc
-from kvdialect.codec.composite import ConvertedKind, DictKind, JsonKind, ListKind, Part, RecordKind, TupleKind
+from kvdialect.codec.composite import ConvertedKind, DictKind, JsonKind, ListKind, Part, TupleKind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
+from kvdialect.codec.records import RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 from kvdialect.schema import types
