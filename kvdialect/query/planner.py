@@ -224,7 +224,9 @@ class Planner:
         countable = not query.group and all(map(self._counts_rows, query.aggregates))
         if countable and not query.where and self.table.count_key is not None and self.way is None:
             return RowCount(self.table, len(query.aggregates))
-        arguments = [a.argument for a in query.aggregates if a.argument is not None and not self._counts_rows(a)]
+        # A count of what is never NULL needs no value, which a covering index may not have.
+        aggregates = [Aggregate("count", None) if self._counts_rows(a) else a for a in query.aggregates]
+        arguments = [a.argument for a in aggregates if a.argument is not None]
         needed = () if countable else tuple(n for e in (*query.group, *arguments) for n in columns_of(e))
         choice = self._choose(query.where, needed, (), None, None, counting=countable)
         if not query.group and query.aggregates and all(map(_is_extreme, query.aggregates)):
@@ -234,8 +236,6 @@ class Planner:
                 if cost <= choice.cost:
                     return Extremes([first[0] for first in firsts if first is not None])
         groups = 1.0 if not query.group else min(choice.rows, max(1.0, choice.rows**0.5))
-        # A count of what is never NULL needs no value, which a covering index may not have.
-        aggregates = tuple(Aggregate("count", None) if self._counts_rows(a) else a for a in query.aggregates)
         return Aggregated(
             choice.access, choice.conditions, query.group, aggregates, countable=countable, estimate=groups
         )

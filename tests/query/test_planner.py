@@ -177,6 +177,14 @@ def test_count_of_an_exact_range_decodes_nothing(coins):
     assert coins.run(statement) == [(sum(row[1] == key(3) for row in coin_rows()),)]
 
 
+def test_a_count_of_what_is_never_null_needs_no_column(coins):
+    """count(column) beside a group is answered by an index without that column, if it is never NULL."""
+    statement = sa.select(c.height, sa.func.count(c.kind)).where(c.height < 3).group_by(c.height).order_by(c.height)
+
+    assert "covering: yes" in coins.explain(statement)
+    assert coins.run(statement) == [(0, 10), (1, 10), (2, 10)]
+
+
 def test_extremes_are_one_seek_each(coins):
     """min() and max() of an indexed column read one entry each."""
     text = coins.explain(sa.select(sa.func.min(c.height), sa.func.max(c.height)), analyze=True)
