@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -44,6 +45,9 @@ def _has_driver(engine: str) -> bool:
 
 
 def pytest_configure() -> None:
+    # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: tests of it would wait in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     requested = _requested()
     if requested is None:
         return
