@@ -401,3 +401,30 @@ def test_fields_of_a_plain_mixin_are_fields():
 
     assert (Stamp().created, Stamp(created=7).created, Stamp().note) == (4, 7, "?")
     assert set(Stamp.__table__.c.keys()) == {"id", "created", "note"}
+
+
+def test_an_expunged_object_is_not_brought_back_by_a_rollback(store):
+    """It was flushed, taken out, and then in the session again."""
+    with Session(store) as session:
+        found = session.get(Item, 1)
+        found.x = 50
+        session.flush()
+        session.expunge(found)
+        session.rollback()
+
+        assert found not in session
+        assert session.get(Item, 1).x == 1
+
+
+def test_a_table_dropped_elsewhere_is_no_matter_to_the_others(store):
+    """A session that had used it could not read any other table in its next transaction."""
+    with Session(store) as session:
+        assert session.get(Word, "a") is None
+        assert session.get(Item, 1) is not None
+        session.commit()
+        store.drop_table("words")
+
+        assert session.get(Item, 2).x == 2
+        session.rollback()
+        with pytest.raises(exc.SchemaMismatch, match="words"):
+            session.get(Word, "a")
