@@ -18,6 +18,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["suite"]  # SQLAlchemy's, with a pytest plugin of its own: tests/suite/run.py
+
 DRIVERS = {"memory": None, "lmdb": "lmdb", "rocksdb": "rocksdict"}
 
 # No deadlines: the time of an fsync is the machine's, not the code's.

@@ -204,15 +204,24 @@ class RecordKind(Composite):
             item = getattr(wire, f"f{number}")
             if item is not UNSET:
                 found[field.name] = None if item is None and field.part.nullable else field.part.kind.load(item)
+        return self.completed(found)
+
+    def completed(self, found: Mapping[str, Any]) -> Any:
+        """A record of the fields in ``found``, the others having their defaults.
+
+        Raises:
+            ValueError: if one has none.
+        """
         if self.python is dict:
-            return found
+            return dict(found)
         made = object.__new__(self.python)
         for field in self.fields:
             if field.name in found:
                 object.__setattr__(made, field.name, found[field.name])
         for field in self.fields:
             if field.name not in found:
-                assert field.default is not None  # else msgspec has refused data without it
+                if field.default is None:
+                    raise Refused(f"without {field.name}, which has no default")
                 object.__setattr__(made, field.name, field.part.check(field.default(made)))
         return self.made(self.taken(made))
 

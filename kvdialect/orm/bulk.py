@@ -11,6 +11,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
 from kvdialect import exc
+from kvdialect.orm.refreshing import follow_statement
 from kvdialect.query import dml
 from kvdialect.schema.records import Record, record_of
 from kvdialect.schema.rows import Row
@@ -160,7 +161,7 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
             if auto is not None and type(row[auto]) is int:
                 session.engine.allocator(table).observe(row[auto])
     _guarded(txn, lambda: write_rows(txn, table, changes))
-    _refresh(session, txn, table, [key for key, _, _ in changes.changed], moved)
+    follow_statement(session, txn, table, [key for key, _, _ in changes.changed], moved)
     return WriteResult(len(matches))
 
 
@@ -171,7 +172,7 @@ def delete(session: Session, statement: Delete, params: Any) -> WriteResult:
     prepared = dml.prepare_delete(session.binding.planner, statement, txn, params)
     matches = list(prepared.keys(txn))
     _guarded(txn, lambda: write_rows(txn, prepared.table, RowChanges(gone=matches)))
-    _refresh(session, txn, prepared.table, [], [key for key, _ in matches])
+    follow_statement(session, txn, prepared.table, [], [key for key, _ in matches])
     return WriteResult(len(matches))
 
 
@@ -185,29 +186,6 @@ def _guarded(txn: Transaction, write: Callable[[], Any]) -> Any:
         raise
     txn.release(savepoint)
     return result
-
-
-def _refresh(
-    session: Session, txn: Transaction, table: StoredTable, changed: Iterable[bytes], gone: Iterable[bytes]
-) -> None:
-    """Let the session's objects follow what a statement has written."""
-    for mapper in set(session._mappers.values()):
-        if mapper.table.name != table.name:
-            continue
-        identity = mapper.identity
-        if not identity.live and not identity.stale:
-            continue
-        for key in changed:
-            instance = identity.held(key)
-            raw = None if instance is None else txn.get(table.name, key)
-            if raw is not None:
-                session.work.levels[-1].note(instance, mapper, "persistent")
-                mapper.loading.fill(instance, key, raw)
-        for key in gone:
-            instance = identity.held(key)
-            if instance is not None:
-                session.work.levels[-1].note(instance, mapper, "persistent")
-            identity.discard(key)
 
 
 # ------------------------------------------------------------------------------------------------ the first import

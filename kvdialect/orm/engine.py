@@ -98,6 +98,27 @@ class Engine(store_engine.Engine):
         self.retries = 0
         self._bindings = threading.Lock()
         self._binding: Binding | None = None
+        self._sql: sa.Engine | None = None
+
+    @property
+    def sql(self) -> sa.Engine:
+        """The SQLAlchemy engine whose connections sessions work with at the SQL door; it is closed with this one.
+
+        Raises:
+            NotSupportedError: if this installation has no SQL door.
+        """
+        with self._bindings:
+            if self._sql is None:
+                self._sql = self.sqlalchemy(max_overflow=-1)
+            return self._sql
+
+    def close(self) -> None:
+        """Close the store; sessions on this engine cannot go on. Closing twice is harmless."""
+        with self._bindings:
+            sql, self._sql = self._sql, None
+        if sql is not None:
+            sql.dispose()
+        super().close()
 
     def binding(self, catalog: Catalog | None = None) -> Binding:
         """The record classes bound to a catalog; None stands for the one last seen."""

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from kvdialect import exc
+from kvdialect.schema.records import record_of
+
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
 
@@ -90,3 +93,16 @@ class IdentityMap:
             instance = found()
             if instance is not None:
                 yield instance
+
+
+def named(instance: Any) -> str:
+    """An object as messages name it, by its primary key."""
+    record = record_of(instance)
+    if record is None:
+        return repr(instance)
+    values = ", ".join(f"{name}={_shown(getattr(instance, name, None))}" for name in record.definition.primary_key)
+    return f"{type(instance).__name__}({values})"
+
+
+def _shown(value: Any) -> str:
+    return exc.shown(value) if isinstance(value, bytes) else repr(value)

@@ -21,12 +21,14 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import IdentitySet
 
 from kvdialect import exc
-from kvdialect.orm import bulk, statements
+from kvdialect.orm import attachment, bulk, flushing, refreshing, statements
+from kvdialect.orm import door as sql
 from kvdialect.orm.identity import Tracker
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
-from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork, refuse_foreign
-from kvdialect.schema.records import Record, record_of, required_object, required_record
+from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork
+from kvdialect.schema.clauses import unsupported
+from kvdialect.schema.records import Record, required_record
 from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
 from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLevel, Transaction
@@ -96,6 +98,7 @@ class Session(EventTarget):
         self._failed: BaseException | None = None
         self._failed_level: tuple[Transaction | None, int] = (None, 0)
         self._flushing = False
+        self._door: sql.Door | None = None
 
     # ------------------------------------------------------------------------------------------ the transaction
 
@@ -119,6 +122,27 @@ class Session(EventTarget):
         txn = self._autobegin()
         self.work.levels.append(Level(savepoint=txn.savepoint()))
         return NestedTransaction(self, len(self.work.levels))
+
+    def connection(
+        self,
+        bind_arguments: Mapping[str, Any] | None = None,  # noqa: ARG002 - SQLAlchemy's; a session has one store
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> sa.Connection:
+        """A SQLAlchemy connection inside this session's transaction: the SQL door.
+
+        Its statements see what the session has pending, and the session's objects follow what they write. The session
+        commits and rolls back; the connection is good until then.
+
+        Raises:
+            NotSupportedError: if this installation has no SQL door (``pip install "kvdialect[sql]"``).
+        """
+        self._check_usable()
+        self._autoflush()
+        txn = self._autobegin()
+        if self._door is None:
+            self._door = sql.Door(self, txn)
+        connection: sa.Connection = self._door.connection
+        return connection.execution_options(**execution_options) if execution_options else connection
 
     def in_transaction(self) -> bool:
         """True if a transaction has begun."""
@@ -150,11 +174,11 @@ class Session(EventTarget):
         try:
             if self.dispatch.before_commit:
                 self.dispatch.before_commit(self)
-            self._flush(check=txn.reading)
+            flushing.flush(self, check=txn.reading)
             for _ in range(_MOST_FLUSHES):
                 if not (self.work.new or self.tracker or self.work.deleted):
                     break
-                self._flush(check=txn.reading)  # what listeners have added since
+                flushing.flush(self, check=txn.reading)  # what listeners have added since
             while len(self.work.levels) > 1:
                 self.work.keep_level()
             commit_transaction(txn)
@@ -162,7 +186,7 @@ class Session(EventTarget):
             self.rollback()
             raise
         self.work.keep_level()
-        self._end()
+        self._end(committed=True)
         if self.dispatch.after_commit:
             self.dispatch.after_commit(self)
 
@@ -198,24 +222,9 @@ class Session(EventTarget):
     def _undo(self, txn: Transaction) -> None:
         while self.work.levels:
             self.work.undo_level()
-        for mapper in set(self._mappers.values()):
-            self._restore_loaded(mapper, txn)
+        refreshing.restore_loaded(self, txn)
         txn.close()
         self._end()
-
-    def _restore_loaded(self, mapper: Mapper, txn: Transaction) -> None:
-        """Objects that were loaded from what statements had written get the values from before."""
-        base = txn.base.get(mapper.table.name, {})
-        for key in txn.changes.get(mapper.table.name, ()):
-            instance = mapper.identity.held(key)
-            before = base.get(key, b"")
-            if instance is None or before in (b"", instance._raw):
-                continue
-            if before is None:
-                mapper.identity.discard(key)
-                self.make_transient(instance)
-            else:
-                mapper.loading.fill(instance, key, before)
 
     def _recover(self, txn: Transaction | None, depth: int) -> None:
         """The level that a failed flush has undone is rolled back: the session can go on."""
@@ -256,9 +265,12 @@ class Session(EventTarget):
             except exc.SchemaMismatch:
                 del self._mappers[entity]  # who uses the class again is told
 
-    def _end(self) -> None:
+    def _end(self, *, committed: bool = False) -> None:
         """The transaction is over: objects keep their values, and are refreshed when the next one first reads them."""
         self.transaction = None
+        if self._door is not None:
+            door, self._door = self._door, None
+            door.close(committed=committed)
         self.work.levels.clear()
         for mapper in set(self._mappers.values()):
             mapper.identity.age()
@@ -278,28 +290,9 @@ class Session(EventTarget):
         assert savepoint is not None
         while len(self.work.levels) >= depth:
             self.work.undo_level()
-        self._rewind(savepoint)
+        refreshing.rewind(self, savepoint)
         if self.dispatch.after_soft_rollback:
             self.dispatch.after_soft_rollback(self, self.transaction)
-
-    def _rewind(self, savepoint: int) -> None:
-        """Undo a savepoint in the store's view; objects that were loaded from what it undid follow."""
-        txn = self.transaction
-        assert txn is not None
-        undone = txn.rollback_to(savepoint)
-        for mapper in set(self._mappers.values()):
-            name, identity = mapper.table.name, mapper.identity
-            records = txn.changes.get(name)
-            for target, key in undone:
-                instance = identity.held(key) if target is records else None
-                if instance is None:
-                    continue
-                raw = txn.get(name, key)
-                if raw is None:
-                    identity.discard(key)
-                    self.make_transient(instance)
-                else:
-                    mapper.loading.fill(instance, key, raw)
 
     def _check_usable(self) -> None:
         if self._failed is not None:
@@ -323,63 +316,7 @@ class Session(EventTarget):
             raise exc.NotSupportedError("flush(objects) is not offered: a flush writes everything that is pending")
         self._check_usable()
         if self.work.pending:
-            self._flush(check=True)
-
-    def _flush(self, *, check: bool) -> None:
-        if self._flushing:
-            raise sa_exc.InvalidRequestError("Session is already flushing")
-        if not self.work.pending:
-            return
-        txn = self._autobegin()
-        self._flushing = True
-        dispatch = self.dispatch
-        try:
-            if dispatch.before_flush:
-                dispatch.before_flush(self, self.work, None)
-            new = list(self.work.new.values()) if dispatch.pending_to_persistent else ()
-            deleted = list(self.work.deleted.values()) if dispatch.persistent_to_deleted else ()
-            listened = bool(dispatch.after_flush)
-            view = (dict(self.work.new), dict(self.tracker), dict(self.work.deleted)) if listened else None
-            try:
-                self.work.flush(txn, check=check)
-            except BaseException as error:
-                self._abandon(error)
-                raise
-            if view is not None:
-                self._with_view(view)
-            for instance in new:
-                dispatch.pending_to_persistent(self, instance)
-            for instance in deleted:
-                dispatch.persistent_to_deleted(self, instance)
-            if dispatch.after_flush_postexec:
-                dispatch.after_flush_postexec(self, self.work)
-        finally:
-            self._flushing = False
-
-    def _with_view(self, view: tuple[dict[int, Any], dict[int, Any], dict[int, Any]]) -> None:
-        """Call ``after_flush`` with what was pending still to be seen."""
-        new, dirty, deleted = view
-        self.work.new.update(new)
-        self.tracker.update(dirty)
-        self.work.deleted.update(deleted)
-        try:
-            self.dispatch.after_flush(self, self.work)
-        finally:
-            for mine, seen in ((self.work.new, new), (self.tracker, dirty), (self.work.deleted, deleted)):
-                for ident in seen:
-                    mine.pop(ident, None)
-
-    def _abandon(self, error: BaseException) -> None:
-        """A flush has failed: undo the innermost level, or the transaction, as SQLAlchemy does."""
-        self._failed_level = (self.transaction, len(self.work.levels))
-        if len(self.work.levels) > 1:
-            savepoint = self.work.levels[-1].savepoint
-            assert savepoint is not None
-            self.work.undo_level()
-            self._rewind(savepoint)
-        else:
-            self.rollback()
-        self._failed = error
+            flushing.flush(self, check=True)
 
     @contextmanager
     def _no_autoflush(self) -> Iterator[Self]:
@@ -423,42 +360,7 @@ class Session(EventTarget):
             ArgumentError: if it is no object of a record class.
             ProgrammingError: if it belongs to another session.
         """
-        self._check_usable()
-        required_object(instance)
-        kv = getattr(instance, "_kv", self)
-        if kv is self.tracker:
-            if self._is_gone(instance):
-                raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} has been deleted; add a new object")
-            self.work.deleted.pop(id(instance), None)
-            return
-        if kv is not None and kv is not self:
-            refuse_foreign(self, instance)
-        mapper = self.mapper_of(instance)
-        dispatch = self.dispatch
-        if dispatch.before_attach:
-            dispatch.before_attach(self, instance)
-        if self.transaction is None:
-            self._autobegin()
-        if getattr(instance, "_key", None) is not None:
-            # It was loaded by a session that is closed: it goes on here as what it was.
-            held = mapper.identity.held(instance._key)
-            if held is not None and held is not instance:
-                raise sa_exc.InvalidRequestError(
-                    f"another object with the key of {mapper.table.codec.named(mapper.record.identity(instance))} is"
-                    " already present in this session"
-                )
-            mapper.loading.attach(instance, instance._key, instance._raw, self.tracker)
-            self.enter(mapper, instance)
-            # Its values are of another moment: only a read of this transaction makes it live.
-            mapper.identity.stale[instance._key] = mapper.identity.live.pop(instance._key)
-            self.tracker[id(instance)] = instance
-        else:
-            self.work.new[id(instance)] = instance
-            object.__setattr__(instance, "_kv", self.tracker)
-        if dispatch.after_attach:
-            dispatch.after_attach(self, instance)
-        if instance._key is None and dispatch.transient_to_pending:
-            dispatch.transient_to_pending(self, instance)
+        attachment.add(self, instance)
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """As :meth:`add` for each."""
@@ -471,17 +373,7 @@ class Session(EventTarget):
         Raises:
             sqlalchemy.exc.InvalidRequestError: if it is not stored.
         """
-        self._check_usable()
-        required_object(instance)
-        if getattr(instance, "_key", None) is None:
-            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not persisted")
-        if instance._kv is not self.tracker:
-            refuse_foreign(self, instance)
-            self.add(instance)
-        if self.transaction is None:
-            self._autobegin()
-        if not self._is_gone(instance):
-            self.work.deleted[id(instance)] = instance
+        attachment.delete(self, instance)
 
     def delete_all(self, instances: Iterable[Any]) -> None:
         """As :meth:`delete` for each."""
@@ -495,29 +387,7 @@ class Session(EventTarget):
             instance: any object of a record class; it is left as it is.
             load: False takes the values without reading the store, and is not offered.
         """
-        if not load:
-            raise exc.NotSupportedError(
-                "merge(load=False) is not offered: the values stored are needed to write indexes"
-            )
-        record = required_object(instance)
-        if cast(Any, instance)._kv is self.tracker:
-            return instance
-        self._autoflush()
-        identity = record.identity(instance)
-        found = None if None in identity else self.get(record.cls, identity if len(identity) > 1 else identity[0])
-        if found is None:
-            found = object.__new__(record.cls)
-            for name, value in zip(record.names, record.values(instance), strict=True):
-                object.__setattr__(found, name, value)
-            for slot in ("_kv", "_key", "_raw"):
-                object.__setattr__(found, slot, None)
-            self.add(found)
-            return cast(T, found)
-        for name in record.names:
-            value = getattr(instance, name)
-            if getattr(found, name) != value:
-                setattr(found, name, value)
-        return cast(T, found)
+        return cast(T, attachment.merge(self, instance, load=load))
 
     def expunge(self, instance: Any) -> None:
         """Take an object out of the session; what it has pending is not stored.
@@ -525,33 +395,11 @@ class Session(EventTarget):
         Raises:
             sqlalchemy.exc.InvalidRequestError: if it is not in this session.
         """
-        if instance not in self:
-            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not present in this Session")
-        mapper = self.mapper_of(instance)
-        was_new = self.work.new.pop(id(instance), None) is not None
-        self.work.deleted.pop(id(instance), None)
-        self.tracker.pop(id(instance), None)
-        if instance._key is not None:
-            mapper.identity.discard(instance._key)
-        for level in self.work.levels:
-            # A rollback has no business with it any more; but what was never committed is then not stored.
-            if not was_new and getattr(level.touched.get(id(instance)), "status", None) == "persistent":
-                del level.touched[id(instance)]
-        object.__setattr__(instance, "_kv", None)
-        if was_new and self.dispatch.pending_to_transient:
-            self.dispatch.pending_to_transient(self, instance)
-        if not was_new and self.dispatch.persistent_to_detached:
-            self.dispatch.persistent_to_detached(self, instance)
+        attachment.expunge(self, instance)
 
     def expunge_all(self) -> None:
         """Take all objects out of the session."""
-        self.tracker.session = None
-        self.tracker = Tracker(self)
-        self.work.new.clear()
-        self.work.deleted.clear()
-        for mapper in set(self._mappers.values()):
-            mapper.identity = type(mapper.identity)()
-        self.has_mutable = False
+        attachment.expunge_all(self)
 
     def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
         """Give an object the values that the transaction sees, discarding its pending changes.
@@ -563,45 +411,14 @@ class Session(EventTarget):
         Raises:
             sqlalchemy.exc.InvalidRequestError: if it is not stored, or not there any more.
         """
-        mapper = self._persistent(instance)
-        self._check_usable()
-        if attribute_names is None:
-            self.tracker.pop(id(instance), None)
-        self._autoflush()
-        raw = self._autobegin().get(mapper.table.name, instance._key)
-        if raw is None:
-            raise sa_exc.InvalidRequestError(f"Could not refresh instance {_named(instance)}")
-        if attribute_names is None:
-            mapper.loading.fill(instance, instance._key, raw)
-        else:
-            row = dict(zip(mapper.record.names, mapper.table.codec.decode(instance._key, raw), strict=True))
-            for name in attribute_names:
-                if name not in row:
-                    raise sa_exc.InvalidRequestError(f"{mapper.record.cls.__name__} has no field {name!r}")
-                object.__setattr__(instance, name, row[name])
-        self.enter(mapper, instance)
+        refreshing.refresh(self, instance, attribute_names)
 
     def expire(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
         """Discard an object's pending changes and let the next read of it refresh it in place.
 
         Reading an attribute never reads the store: ``get``, a query or ``refresh`` does.
         """
-        mapper = self._persistent(instance)
-        key, raw = instance._key, instance._raw
-        if attribute_names is not None:
-            row = dict(zip(mapper.record.names, mapper.table.codec.decode(key, raw), strict=True))
-            for name in attribute_names:
-                if name not in row:
-                    raise sa_exc.InvalidRequestError(f"{mapper.record.cls.__name__} has no field {name!r}")
-                object.__setattr__(instance, name, row[name])
-            return
-        self.tracker.pop(id(instance), None)
-        mapper.loading.fill(instance, key, raw)
-        identity = mapper.identity
-        identity.kept.pop(key, None)
-        found = identity.live.pop(key, None)
-        if found is not None:
-            identity.stale[key] = found
+        refreshing.expire(self, instance, attribute_names)
 
     def expire_all(self) -> None:
         """As :meth:`expire` for every object."""
@@ -609,20 +426,9 @@ class Session(EventTarget):
             for instance in list(mapper.identity):
                 self.expire(instance)
 
-    def _is_gone(self, instance: Any) -> bool:
-        """True for an object of this session whose deletion was flushed."""
-        key = instance._key
-        return key is not None and self.mapper_of(instance).identity.held(key) is not instance
-
     def __contains__(self, instance: Any) -> bool:
         """True if the object is in this session, stored or about to be."""
-        required_record(instance)
-        if getattr(instance, "_kv", None) is not self.tracker:
-            return False
-        if id(instance) in self.work.new:
-            return True
-        key = instance._key
-        return key is not None and self.mapper_of(instance).identity.held(key) is instance
+        return attachment.contains(self, instance)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the objects of the session: those that are added, and those of the identity map."""
@@ -634,7 +440,7 @@ class Session(EventTarget):
         """True if the object's values are other than those loaded or flushed."""
         if id(instance) in self.work.new:
             return True
-        return self._persistent(instance).loading.modified(instance)
+        return refreshing.persistent(self, instance).loading.modified(instance)
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -742,7 +548,10 @@ class Session(EventTarget):
         *,
         execution_options: Mapping[str, Any] = {},
     ) -> Any:
-        """Execute a statement: ``select``, ``insert``, ``update`` or ``delete`` over one table.
+        """Execute a statement.
+
+        Those over one table run on the store directly. All others (joins, subqueries, windows, set operations,
+        ``text()``) run at the SQL door, in the same transaction, where the extra ``sql`` is installed.
 
         Args:
             statement: of SQLAlchemy's.
@@ -754,21 +563,23 @@ class Session(EventTarget):
             A SQLAlchemy Result; of insert, update and delete with ``rowcount``.
 
         Raises:
-            NotSupportedError: for what the planner cannot do, naming it; the SQL door can.
+            NotSupportedError: for what needs the SQL door, naming it, where that is not installed.
         """
         if isinstance(statement, sa.Select):
             return statements.select_rows(self, statement, params, execution_options)
         self._check_usable()
-        if isinstance(statement, Insert):
-            return bulk.insert(self, statement, params)
-        if isinstance(statement, Update):
-            return bulk.update(self, statement, params)
-        if isinstance(statement, Delete):
-            return bulk.delete(self, statement, params)
-        raise exc.NotSupportedError(
-            f"a Session does not execute {type(statement).__name__}; it takes select, insert, update and delete over"
-            " one table (the SQL door, engine.sqlalchemy(), takes any statement)"
-        )
+        try:
+            if isinstance(statement, Insert):
+                return bulk.insert(self, statement, params)
+            if isinstance(statement, Update):
+                return bulk.update(self, statement, params)
+            if isinstance(statement, Delete):
+                return bulk.delete(self, statement, params)
+            raise unsupported(f"{type(statement).__name__} ({getattr(statement, '__visit_name__', 'no statement')})")
+        except exc.NotSupportedError as refusal:
+            if "construct" not in refusal.facts:
+                raise
+            return sql.execute(self, statement, params, execution_options, refusal)
 
     @overload
     def scalars(
@@ -926,22 +737,6 @@ class Session(EventTarget):
         for slot in ("_kv", "_key", "_raw"):
             object.__setattr__(instance, slot, None)
 
-    def assign_ids(self, mapper: Mapper, instances: Iterable[Any]) -> None:
-        """Give ids from the allocator to the objects that have none, and tell it of those that have."""
-        name = mapper.record.auto
-        assert name is not None
-        allocator = self.engine.allocator(mapper.table)
-        wanting = []
-        for instance in instances:
-            value = getattr(instance, name)
-            if value is None:
-                wanting.append(instance)
-            elif type(value) is int:
-                allocator.observe(value)
-        if wanting:
-            for instance, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
-                object.__setattr__(instance, name, ident)
-
     def loader(self, mapper: Mapper, *, populate_existing: bool = False, all_pairs: bool = False) -> Any:
         """``load(pairs) -> objects``, through the identity map.
 
@@ -970,12 +765,6 @@ class Session(EventTarget):
             return objects
 
         return reload
-
-    def _persistent(self, instance: Any) -> Mapper:
-        required_record(instance)
-        if instance._kv is not self.tracker or instance._key is None:
-            raise sa_exc.InvalidRequestError(f"Instance {_named(instance)} is not persistent within this Session")
-        return self._mapper(type(instance))
 
     def __enter__(self) -> Self:
         return self
@@ -1009,15 +798,3 @@ def _newest(pairs: Iterable[tuple[bytes, bytes]], pending: Changes, all_pairs: b
             yield key, change
         elif all_pairs:
             yield key, value
-
-
-def _named(instance: Any) -> str:
-    record = record_of(instance)
-    if record is None:
-        return repr(instance)
-    values = ", ".join(f"{name}={_shown(getattr(instance, name, None))}" for name in record.definition.primary_key)
-    return f"{type(instance).__name__}({values})"
-
-
-def _shown(value: Any) -> str:
-    return exc.shown(value) if isinstance(value, bytes) else repr(value)

@@ -12,6 +12,7 @@ from sqlalchemy.engine import IteratorResult, Result, ScalarResult
 from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 
 from kvdialect import exc
+from kvdialect.orm import door
 from kvdialect.orm.ranges import key_range
 from kvdialect.query import paging
 from kvdialect.schema.records import RecordMeta, records_for, required_record
@@ -58,7 +59,10 @@ def _options(statement: Any, given: Mapping[str, Any]) -> tuple[int | None, bool
 def select_rows(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> Result[Any]:
     """Execute a select; rows are tuples."""
     size, populate = _options(statement, given)
-    prepared = prepare(session, statement, params)
+    try:
+        prepared = prepare(session, statement, params)
+    except exc.NotSupportedError as refusal:
+        return door.execute(session, statement, params, given, refusal)
     load = loader_for(session, prepared, populate_existing=populate)
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns)
@@ -71,7 +75,10 @@ def select_rows(session: Session, statement: Any, params: Any, given: Mapping[st
 def select_scalars(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> ScalarResult[Any]:
     """Execute a select; the first element of each row."""
     size, populate = _options(statement, given)
-    prepared = prepare(session, statement, params)
+    try:
+        prepared = prepare(session, statement, params)
+    except exc.NotSupportedError as refusal:
+        return door.execute(session, statement, params, given, refusal).scalars()
     load = loader_for(session, prepared, populate_existing=populate)
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns[:1])
@@ -95,10 +102,7 @@ def _taken(rows: Iterator[Any], count: int) -> list[Any]:
     try:
         return list(islice(rows, count))
     except exc.StoreClosed as error:
-        raise exc.StoreClosed(
-            "the transaction that this result is read in is over; take its rows before, as by .all(), or execute it"
-            " again"
-        ) from error
+        raise exc.StoreClosed(door.OVER) from error
 
 
 def explain(session: Session, statement: Any, params: Any, *, analyze: bool) -> Any:

@@ -7,6 +7,7 @@ nested too, restores values in place.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -130,7 +131,7 @@ class UnitOfWork:
         values, level = mapper.record.values, self.levels[-1]
         rows = RowChanges()
         if mapper.record.auto is not None and group.new:
-            session.assign_ids(mapper, group.new)
+            assign_ids(session, mapper, group.new)
         changed: list[tuple[Any, bool]] = []
         for instance in group.changed.values():
             key = loading.key_of_object(instance)
@@ -141,7 +142,7 @@ class UnitOfWork:
                 rows.gone.append((instance._key, instance._raw))
                 rows.new.append(values(instance))
                 if mapper.record.auto is not None:
-                    session.assign_ids(mapper, [instance])  # it is told of the new id
+                    assign_ids(session, mapper, [instance])  # it is told of the new id
             changed.append((instance, key == instance._key))
         moved = len(rows.new)
         rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
@@ -230,6 +231,23 @@ def _group(groups: dict[Mapper, _Group], mapper: Mapper) -> _Group:
     if group is None:
         group = groups[mapper] = _Group()
     return group
+
+
+def assign_ids(session: Session, mapper: Mapper, instances: Iterable[Any]) -> None:
+    """Give ids from the allocator to the objects that have none, and tell it of those that have."""
+    name = mapper.record.auto
+    assert name is not None
+    allocator = session.engine.allocator(mapper.table)
+    wanting = []
+    for instance in instances:
+        value = getattr(instance, name)
+        if value is None:
+            wanting.append(instance)
+        elif type(value) is int:
+            allocator.observe(value)
+    if wanting:
+        for instance, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
+            object.__setattr__(instance, name, ident)
 
 
 def refuse_foreign(session: Session, instance: Any) -> None:

@@ -75,7 +75,7 @@ class Statistics:
             return _UNCOUNTED
         if isinstance(view, Transaction) and view.serializable:
             counted = decode_counter(view.snapshot.get(RESERVED_FAMILY, table.count_key))
-            return counted + view.deltas.get(table.name, 0)
+            return counted + view.deltas.get(table.count_key, 0)
         return view.count(table)
 
     def sample(self, view: ReadView, table: StoredTable, rows: int) -> tuple[tuple[Any, ...], ...]:

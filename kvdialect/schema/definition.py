@@ -13,6 +13,9 @@ from kvdialect.storage.options import ColumnFamilyOptions
 MISSING: Final = attrs.NOTHING
 """Stands for the default of a field that has none."""
 
+ROWID: Final = "\0rowid"
+"""Name of the hidden field, always the last one, that is the key of an SQL table without an INTEGER PRIMARY KEY."""
+
 IndexState = Literal["building", "readable"]
 
 
@@ -28,6 +31,8 @@ class FieldDefinition:
         default: what rows written before the field was added have; MISSING for fields that were always there.
         previously: the name that the field had before, for evolution; not stored.
         autoincrement: ids come from the table's allocator.
+        hidden: of an SQL table: SQL does not show it. It keeps a value that only an index needs (that of an expression,
+            or of a partial index's WHERE as 1, 0 or None), or it is :data:`ROWID`.
     """
 
     id: int = 0
@@ -37,14 +42,16 @@ class FieldDefinition:
     default: Any = attrs.field(factory=lambda: MISSING)  # as a plain default, NOTHING would mean that there is none
     previously: str | None = attrs.field(default=None, eq=False)
     autoincrement: bool = False
+    hidden: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class IndexPart:
-    """One column of an index, ascending or descending."""
+    """One column of an index, ascending or descending; an SQL table's stands in the order of its collation."""
 
     name: str
     descending: bool = False
+    collation: str = "BINARY"
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +67,8 @@ class IndexDefinition:
         kind: ``"ordered"``: an entry per row; ``"multi"``: an entry per element of its (one) list column.
         state: ``"building"``: kept up by writers, not yet used by queries; ``"readable"``.
         options: of its column family.
+        id: of an SQL table's index: its number, which its entries begin with (0 before the catalog gave it).
+        statement: of an SQL table's index: CREATE INDEX as SQLite has it; None for that of a constraint.
     """
 
     name: str
@@ -70,6 +79,8 @@ class IndexDefinition:
     kind: Literal["ordered", "multi"] = "ordered"
     state: IndexState = attrs.field(default="readable", eq=False)
     options: ColumnFamilyOptions = attrs.field(factory=ColumnFamilyOptions, eq=False)
+    id: int = attrs.field(default=0, eq=False)
+    statement: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -78,7 +89,16 @@ class IndexDefinition:
 
 @attrs.frozen(kw_only=True)
 class ForeignKeyDefinition:
-    """A foreign key as declared; kept for the SQL door and for relationships."""
+    """A foreign key as declared; kept for the SQL door and for relationships.
+
+    Attributes:
+        columns: of the referring table.
+        table: the table referred to, by its name in the catalog.
+        targets: its columns; () for its primary key.
+        ondelete, onupdate: the action, as SQL has it, or None.
+        name: of the constraint, or None.
+        deferred: INITIALLY DEFERRED: it is checked when the transaction commits.
+    """
 
     columns: tuple[str, ...]
     table: str
@@ -86,6 +106,7 @@ class ForeignKeyDefinition:
     ondelete: str | None = None
     onupdate: str | None = None
     name: str | None = None
+    deferred: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +122,9 @@ class TableDefinition:
         format: layout of the values: ``"msgpack"`` or ``"bincode"``.
         version: of the set of fields; counts up with every change to it. Stands in front of each msgpack value.
         options: of the family of the records.
+        layout: ``"record"``: a table of records, in a family of its own; of SQL tables, which share one family,
+            ``"rowid"``: keyed by a rowid; ``"key"``: by the primary key (WITHOUT ROWID).
+        statement: of an SQL table: CREATE TABLE as SQLite has it.
     """
 
     id: int = 0
@@ -112,6 +136,8 @@ class TableDefinition:
     format: Literal["msgpack", "bincode"] = "msgpack"
     version: int = 1
     options: ColumnFamilyOptions = attrs.field(factory=ColumnFamilyOptions, eq=False)
+    layout: Literal["record", "rowid", "key"] = "record"
+    statement: str | None = None
 
     def field(self, name: str) -> FieldDefinition:
         return next(field for field in self.fields if field.name == name)
@@ -122,6 +148,22 @@ class TableDefinition:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
+
+    @property
+    def shared(self) -> bool:
+        """True for SQL tables, which share one column family."""
+        return self.layout != "record"
+
+    @property
+    def visible(self) -> tuple[FieldDefinition, ...]:
+        """The fields that SQL shows."""
+        return tuple(field for field in self.fields if not field.hidden)
+
+    @property
+    def sql_name(self) -> tuple[str, str]:
+        r"""Schema and name as SQL has them; the name here is ``schema\0name`` outside the schema main."""
+        schema, found, name = self.name.partition("\0")
+        return (schema, name) if found else ("main", self.name)
 
     @property
     def value_fields(self) -> tuple[FieldDefinition, ...]:

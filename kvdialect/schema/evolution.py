@@ -85,6 +85,16 @@ def compare(stored: TableDefinition, declared: TableDefinition, *, extra: Collec
         declared: the table in the model.
         extra: indexes that the store has beyond its models; one that the model lacks is no difference.
     """
+    if stored.shared:
+        return [
+            Difference(
+                table=stored.name,
+                subject="table",
+                what="it was made by SQL in the store, and is a table of records in the model",
+                allowed=False,
+                advice="reach it through engine.sqlalchemy(), or give the model another __tablename__",
+            )
+        ]
     return _Comparison(stored, declared, extra).differences()
 
 

@@ -18,11 +18,13 @@ from uuid import UUID
 import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
 from kvdialect.codec.composite import ConvertedKind, DictKind, JsonKind, ListKind, Part, TupleKind
+from kvdialect.codec.jsontext import text_reader, text_writer
 from kvdialect.codec.kinds import Kind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
 from kvdialect.codec.records import RecordField, RecordKind
@@ -120,6 +122,38 @@ class Structured(sa.JSON):
     def kind(self) -> Kind:
         """The kind of the values."""
         return _structured_kind(self.annotation, ())
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
+        """Values as SQL has them: checked, as JSON text."""
+        kind = self.kind
+        write = text_writer(kind)
+
+        def process(value: Any) -> str | None:
+            if value is None or value is sa.null():
+                return None
+            try:
+                return write(kind.check(value))
+            except (ValueError, TypeError) as error:
+                raise exc.DataError(f"a value is {value!r:.80}; allowed: {kind.allowed}", value=value) from error
+
+        return process
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
+        bind = self.bind_processor(dialect)
+
+        def process(value: Any) -> str:
+            text = bind(value)
+            return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+
+        return process
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+        read = text_reader(self.kind)
+
+        def process(value: str | None) -> Any:
+            return None if value is None else read(value)
+
+        return process
 
     @property
     def element_type(self) -> TypeEngine[Any]:

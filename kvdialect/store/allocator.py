@@ -11,8 +11,10 @@ import threading
 from typing import Final
 
 from kvdialect import exc
+from kvdialect.codec.dynamic import DynamicKind
 from kvdialect.codec.numeric import IntKind
 from kvdialect.schema.definition import FieldDefinition
+from kvdialect.schema.sqlrows import HIGHEST
 from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store.catalog import IDS, VERSION_KEY, LiveCatalog
@@ -37,12 +39,12 @@ class Allocator:
 
     def __init__(self, live: LiveCatalog, table: StoredTable) -> None:
         field = autoincrement_field(table)
-        if field is None or not isinstance(field.kind, IntKind):
+        if field is None or not isinstance(field.kind, IntKind | DynamicKind):
             raise exc.ProgrammingError(f"table {table.name} has no autoincrement column", table=table.name)
         self._live = live
         self._table = table
         self._field = field.name
-        self._highest = field.kind.highest
+        self._highest = field.kind.highest if isinstance(field.kind, IntKind) else HIGHEST
         # A block is at most a thousandth of the range, so that a small range is not used up by restarts.
         self._largest = max(1, min(LARGEST_BLOCK, self._highest >> 10))
         self._size = min(FIRST_BLOCK, self._largest)
@@ -144,6 +146,7 @@ class Allocator:
         definition = self._table.definition
         if definition.primary_key[0] != self._field:
             return 0
-        for key, _ in self._live.backend.scan(self._table.name, reverse=True):
+        table = self._table
+        for key, _ in self._live.backend.scan(table.family, table.prefix, table.stop, reverse=True):
             return max(int(self._table.codec.decode_key(key)[0]), 0)
         return 0

@@ -7,6 +7,8 @@ Keys there, all below byte ff:
   it, so no writer goes by an outdated catalog;
 - ``catalog/next-id``: id of the next new table, 8 bytes, big-endian;
 - ``catalog/table/`` and the name in UTF-8: one table (:mod:`kvdialect.store.entries`);
+- ``catalog/view/`` and the name in UTF-8: a view made by SQL, its text as JSON;
+- ``catalog/garbage/`` and a number in 4 bytes: an SQL table or index that was dropped, whose data are still there;
 - ``catalog/intent/`` and the name of a family: it is being made or dropped (:mod:`kvdialect.store.ddl`);
 - ``catalog/building/`` and the name of an index: how far its building is (:mod:`kvdialect.store.building`);
 - ``catalog/reopen``: there if options of families have changed that the next opening of the store applies;
@@ -24,6 +26,7 @@ from types import MappingProxyType
 from typing import Final
 
 import attrs
+import msgspec
 
 from kvdialect import exc
 from kvdialect.schema.definition import TableDefinition
@@ -42,6 +45,8 @@ VERSION_KEY: Final = b"catalog/version"
 NEXT_ID_KEY: Final = b"catalog/next-id"
 REOPEN_KEY: Final = b"catalog/reopen"
 TABLE: Final = b"catalog/table/"
+VIEW: Final = b"catalog/view/"
+GARBAGE: Final = b"catalog/garbage/"
 INTENT: Final = b"catalog/intent/"
 BUILDING: Final = b"catalog/building/"
 COUNT: Final = b"count/"
@@ -58,6 +63,27 @@ def table_key(name: str) -> bytes:
     return TABLE + name.encode()
 
 
+def view_key(name: str) -> bytes:
+    """Where a view is."""
+    return VIEW + name.encode()
+
+
+class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, weakref=True):
+    r"""A view made by SQL.
+
+    Attributes:
+        name: ``schema\0name`` outside the schema main.
+        statement: CREATE VIEW as SQLite has it.
+    """
+
+    name: str
+    statement: str
+
+
+encode_view: Final = msgspec.json.Encoder().encode
+_decode_view: Final = msgspec.json.Decoder(View).decode
+
+
 @attrs.frozen(eq=False)
 class Catalog:
     """The catalog at one version; never changed, but replaced.
@@ -67,12 +93,14 @@ class Catalog:
         raw_version: the same as it is stored, which commits expect; None where there is no catalog.
         next_id: id of the next new table.
         entries: the tables, by name.
+        views: the views made by SQL, by name.
     """
 
     version: int = 0
     raw_version: bytes | None = None
     next_id: int = 1
     entries: Mapping[str, TableEntry] = MappingProxyType({})
+    views: Mapping[str, View] = MappingProxyType({})
 
     @classmethod
     def load(cls, reader: Reader, before: Catalog | None = None) -> Catalog:
@@ -115,7 +143,8 @@ class Catalog:
                 )  # fmt: skip
             entries[name] = entry
         next_id = _number(NEXT_ID_KEY, reader.get(RESERVED_FAMILY, NEXT_ID_KEY))
-        return cls(version, raw_version, next_id, MappingProxyType(entries))
+        views = _views(reader, {} if before is None else before.views)
+        return cls(version, raw_version, next_id, MappingProxyType(entries), views)
 
     def entry(self, name: str) -> TableEntry:
         """The entry of a table.
@@ -170,6 +199,21 @@ class Catalog:
             raise mismatch(differences, f"the store does not have table {declared.name} as the model declares it:")
         entry = self.entries[declared.name]
         return StoredTable(bound(entry.definition, declared), entry.history)
+
+
+def _views(reader: Reader, known: Mapping[str, View]) -> Mapping[str, View]:
+    views = {}
+    for key, raw in reader.prefix_scan(RESERVED_FAMILY, VIEW):
+        try:
+            view = _decode_view(raw)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise exc.Corruption(
+                f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {error} (restore a backup)",
+                cf=RESERVED_FAMILY, key=key,
+            ) from error  # fmt: skip
+        before = known.get(view.name)
+        views[view.name] = before if before == view and before is not None else view
+    return MappingProxyType(views)
 
 
 def _number(key: bytes, raw: bytes | None) -> int:
@@ -262,7 +306,11 @@ class LiveCatalog:
         """
         name = table.name
         entry = self.current.entries.get(name)
-        if entry is None or entry.definition.id != table.definition.id:
+        number = table.definition.id
+        if table.definition.shared and (entry is None or entry.definition.id != number):
+            # SQL can rename a table.
+            entry = next((each for each in self.current.entries.values() if each.definition.id == number), None)
+        if entry is None or entry.definition.id != number:
             raise exc.SchemaChanged(
                 f"table {name} was dropped since this session began (create it and run the transaction again)",
                 table=name,

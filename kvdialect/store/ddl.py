@@ -25,6 +25,7 @@ from kvdialect.schema.evolution import (
     same_index,
 )
 from kvdialect.schema.expressions import columns_of
+from kvdialect.schema.sqlrows import SHARED_FAMILY, prefix_of
 from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.contract import StorageBackend
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, check_family_name
@@ -32,6 +33,7 @@ from kvdialect.storage.shared import Handle
 from kvdialect.store.catalog import (
     BUILDING,
     COUNT,
+    GARBAGE,
     IDS,
     INTENT,
     NEXT_ID_KEY,
@@ -44,6 +46,7 @@ from kvdialect.store.catalog import (
 )
 from kvdialect.store.entries import TableEntry, encode_entry
 from kvdialect.store.locks import schema_lock
+from kvdialect.store.sqlschema import collect
 
 LOCK_SECONDS: Final = 60.0
 """How long a change of the schema waits for another one."""
@@ -149,9 +152,11 @@ class SchemaEditor:
 
         def planned(catalog: Catalog) -> _Change:
             gone = [catalog.entries[name] for name in names if name in catalog.entries]
+            # What SQL tables have stored is collected afterwards.
             return _Change(forgotten=gone, dropped=[family for entry in gone for family in entry.families])
 
         self._carry_out(planned)
+        collect(self.backend)
 
     def evolve(self, definitions: Sequence[TableDefinition]) -> None:
         """Make the stored tables what the declared ones are, but for indexes that have to be built.
@@ -216,6 +221,11 @@ class SchemaEditor:
             change = _Change()
             for table, index in indexes:
                 entry = change.entries.get(table) or catalog.entry(table)
+                if entry.definition.shared:
+                    raise exc.NotSupportedError(
+                        f"table {table} was made by SQL; say CREATE INDEX on a connection of engine.sqlalchemy()",
+                        table=table, index=index.name,
+                    )  # fmt: skip
                 if self._has(entry, index):
                     continue
                 _check_index(entry.definition, index)
@@ -325,6 +335,9 @@ class SchemaEditor:
             table_id = entry.definition.id.to_bytes(4, "big")
             for key in (table_key(entry.definition.name), COUNT + table_id, IDS + table_id):
                 batch.delete(RESERVED_FAMILY, key)
+            if entry.definition.shared:
+                for each in (entry.definition.id, *(index.id for index in entry.definition.indexes)):
+                    batch.put(RESERVED_FAMILY, GARBAGE + prefix_of(each), b"")
         for family in change.made:
             if family not in adopted:
                 batch.delete(RESERVED_FAMILY, intent_key(family))
@@ -421,6 +434,7 @@ class SchemaEditor:
             with self._locked(0.0):
                 catalog = self.live.reload()
                 self._finish_intents(catalog)
+                collect(self.backend)
                 self._sweep(catalog, keep)
         except exc.LockTimeout:
             return
@@ -430,7 +444,7 @@ class SchemaEditor:
 
     def _sweep(self, catalog: Catalog, keep: Collection[str]) -> None:
         """Remove families that nobody knows if they are empty; say so if they are not: they may be a program's own."""
-        known = {*keep, *(family for family, _ in catalog.families())}
+        known = {*keep, SHARED_FAMILY, *(family for family, _ in catalog.families())}
         alone = isinstance(self.backend, Handle) and self.backend.engine.references == 1
         for family in self.backend.column_families():
             if family in known:
@@ -453,7 +467,7 @@ def _check_names(definitions: Sequence[TableDefinition]) -> None:
     owners: dict[str, str] = {}
     for declared in definitions:
         for name in (declared.name, *(index.name for index in declared.indexes)):
-            check_family_name(name)
+            _check_name(name)
             if name in owners:
                 raise exc.ArgumentError(
                     f"the name {name!r} is declared twice: by {_named(name, owners[name])} and by"
@@ -463,9 +477,16 @@ def _check_names(definitions: Sequence[TableDefinition]) -> None:
             owners[name] = declared.name
 
 
+def _check_name(name: str) -> None:
+    if check_family_name(name) == SHARED_FAMILY:
+        raise exc.ArgumentError(
+            f"column family name {name!r} is reserved for the tables that SQL makes; choose another", name=name
+        )
+
+
 def _check_index(table: TableDefinition, index: IndexDefinition) -> None:
     """Refuse an index that the table cannot have."""
-    check_family_name(index.name)
+    _check_name(index.name)
     where = columns_of(index.where) if index.where is not None else ()
     for name in (*index.columns, *index.include, *where):
         if name not in table.names:

@@ -235,15 +235,18 @@ class Engine:
                 tables[name] = {"rows": rows, "version": entry.definition.version, "indexes": indexes}
         return {**self.backend.stats(), "schema_version": catalog.version, "tables": tables}
 
-    def sqlalchemy(self) -> sa.Engine:
+    def sqlalchemy(self, **options: Any) -> sa.Engine:
         """An engine of SQLAlchemy on the same store: the SQL door.
+
+        Args:
+            options: of :func:`sqlalchemy.create_engine`, such as ``echo`` or ``pool_size``.
 
         Raises:
             NotSupportedError: if this installation has no SQL door.
         """
         url = self.url.set(drivername=f"kvdialect+{self.name}")
         try:
-            return sa.create_engine(url)
+            return sa.create_engine(url, connect_args={"store": self}, **options)
         except sa_exc.NoSuchModuleError as error:
             raise exc.NotSupportedError(
                 "this installation has no SQL door; work with kvdialect.Session", engine=self.name

@@ -30,7 +30,10 @@ from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions
 from kvdialect.store.table import StoredTable
 
 ENTRY: Final = 1
-"""Version of the layout of an entry, since 0.1."""
+"""Version of the layout of an entry of records, since 0.1."""
+
+SQL_ENTRY: Final = 2
+"""Version of the layout of an entry of a table made by SQL, since 0.1: releases that know no such tables refuse it."""
 
 SIZE_LIMIT: Final = 16 << 20
 """Bytes of the longest entry that is read."""
@@ -46,11 +49,13 @@ class _Field(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     nullable: bool = False
     default: str | msgspec.UnsetType = msgspec.UNSET  # msgpack of the wire form, in base64
     autoincrement: bool = False
+    hidden: bool = False
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     name: str
     descending: bool = False
+    collation: str = "BINARY"
 
 
 class _Index(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -63,6 +68,8 @@ class _Index(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     include: list[str] = []
     kind: Literal["ordered", "multi"] = "ordered"
     extra: bool = False
+    id: int = 0
+    statement: str | None = None
 
 
 class _ForeignKey(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -72,6 +79,7 @@ class _ForeignKey(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     ondelete: str | None = None
     onupdate: str | None = None
     name: str | None = None
+    deferred: bool = False
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -87,6 +95,8 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     indexes: list[_Index] = []
     foreign_keys: list[_ForeignKey] = []
     history: dict[str, list[_Field]] = {}
+    layout: Literal["record", "rowid", "key"] = "record"
+    statement: str | None = None
 
 
 class _Head(msgspec.Struct):
@@ -122,8 +132,10 @@ class TableEntry:
 
     @property
     def families(self) -> Mapping[str, ColumnFamilyOptions]:
-        """The column families of the table and its indexes, with their options."""
+        """The column families of the table and its indexes, with their options; an SQL table has none of its own."""
         definition = self.definition
+        if definition.shared:
+            return {}
         return {definition.name: definition.options, **{index.name: index.options for index in definition.indexes}}
 
     @property
@@ -157,7 +169,7 @@ def encode_entry(entry: TableEntry) -> bytes:
     definition = entry.definition
     raw = _encoder.encode(
         _Entry(
-            entry=ENTRY,
+            entry=SQL_ENTRY if definition.shared else ENTRY,
             id=definition.id,
             name=definition.name,
             version=definition.version,
@@ -173,6 +185,8 @@ def encode_entry(entry: TableEntry) -> bytes:
                 for version, fields in sorted(entry.history.items())
                 if version != definition.version
             },
+            layout=definition.layout,
+            statement=definition.statement,
         )
     )
     if len(raw) > SIZE_LIMIT:
@@ -204,13 +218,20 @@ def _field_out(field: FieldDefinition) -> _Field:
         nullable=field.nullable,
         default=default,
         autoincrement=field.autoincrement,
+        hidden=field.hidden,
     )
+
+
+def _part_out(part: IndexPart) -> _Part:
+    if part.collation == "BINARY":  # a default is left out if it is the very object
+        return _Part(part.name, part.descending)
+    return _Part(part.name, part.descending, part.collation)
 
 
 def _index_out(index: IndexDefinition, extra: frozenset[str]) -> _Index:
     return _Index(
         name=index.name,
-        parts=[_Part(part.name, part.descending) for part in index.parts],
+        parts=[_part_out(part) for part in index.parts],
         state=index.state,
         options=_options_out(index.options),
         unique=index.unique,
@@ -218,6 +239,8 @@ def _index_out(index: IndexDefinition, extra: frozenset[str]) -> _Index:
         include=list(index.include),
         kind=index.kind,
         extra=index.name in extra,
+        id=index.id,
+        statement=index.statement,
     )
 
 
@@ -235,15 +258,18 @@ def decode_entry(key: bytes, raw: bytes) -> TableEntry:
         if len(raw) > SIZE_LIMIT:
             raise ValueError(f"it is {len(raw)} bytes; the limit is {SIZE_LIMIT}")
         layout = _head_decoder.decode(raw).entry
-        if layout > ENTRY:
+        if layout > SQL_ENTRY:
             raise exc.StoreFormatError(
-                f"{RESERVED_FAMILY}[{exc.shown(key)}] has layout {layout}; this release reads up to {ENTRY}"
+                f"{RESERVED_FAMILY}[{exc.shown(key)}] has layout {layout}; this release reads up to {SQL_ENTRY}"
                 " (use a newer release of kvdialect)",
                 cf=RESERVED_FAMILY, key=key,
             )  # fmt: skip
-        if layout != ENTRY:
+        if layout not in (ENTRY, SQL_ENTRY):
             raise ValueError(f"its layout is {layout}")
-        return _entry_in(_decoder.decode(raw), raw)
+        stored = _decoder.decode(raw)
+        if (stored.layout == "record") != (layout == ENTRY) or (stored.statement is None) != (layout == ENTRY):
+            raise ValueError(f"its layout is {layout}, and it is of a table of layout {stored.layout}")
+        return _entry_in(stored, raw)
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError, exc.ArgumentError) as error:
         raise exc.Corruption(
             f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {error} (restore a backup)",
@@ -260,7 +286,10 @@ def _entry_in(stored: _Entry, raw: bytes) -> TableEntry:
     if not stored.primary_key or not all(kinds[name].keyable for name in stored.primary_key):
         raise ValueError(f"({', '.join(stored.primary_key)}) is no primary key")
     indexes = tuple(_index_in(index, kinds) for index in stored.indexes)
-    if len({index.name for index in indexes} | {stored.name}) != len(indexes) + 1:
+    names = {index.name for index in indexes}
+    if stored.layout == "record":
+        names.add(stored.name)
+    if len(names) != len(indexes) + (stored.layout == "record"):
         raise ValueError("two indexes, or an index and the table, have one name")
     definition = TableDefinition(
         id=stored.id,
@@ -271,13 +300,15 @@ def _entry_in(stored: _Entry, raw: bytes) -> TableEntry:
         foreign_keys=tuple(
             ForeignKeyDefinition(
                 columns=tuple(key.columns), table=key.table, targets=tuple(key.targets),
-                ondelete=key.ondelete, onupdate=key.onupdate, name=key.name,
+                ondelete=key.ondelete, onupdate=key.onupdate, name=key.name, deferred=key.deferred,
             )
             for key in stored.foreign_keys
         ),
         format=stored.format,
         version=stored.version,
         options=_options_in(stored.options),
+        layout=stored.layout,
+        statement=stored.statement,
     )  # fmt: skip
     history = {stored.version: fields}
     for text, older in stored.history.items():
@@ -312,6 +343,7 @@ def _field_in(stored: _Field) -> FieldDefinition:
         nullable=stored.nullable,
         default=default,
         autoincrement=stored.autoincrement,
+        hidden=stored.hidden,
     )
 
 
@@ -324,13 +356,17 @@ def _index_in(stored: _Index, kinds: Mapping[str, Kind]) -> IndexDefinition:
     where = None if stored.where is None else decode_tree(stored.where, kinds)
     return IndexDefinition(
         name=stored.name,
-        parts=tuple(IndexPart(name=part.name, descending=part.descending) for part in stored.parts),
+        parts=tuple(
+            IndexPart(name=part.name, descending=part.descending, collation=part.collation) for part in stored.parts
+        ),
         unique=stored.unique,
         where=where,
         include=tuple(stored.include),
         kind=stored.kind,
         state=stored.state,
         options=_options_in(stored.options),
+        id=stored.id,
+        statement=stored.statement,
     )
 
 

@@ -30,7 +30,7 @@ ISOLATION_LEVELS: Final = ("SNAPSHOT", "SERIALIZABLE")
 VERSION_KEY: Final = b"catalog/version"
 """Where the reserved family keeps the schema version that every commit expects."""
 
-_ABSENT: Final = object()
+ABSENT: Final = object()
 _STALE_TRIES: Final = 8
 
 Changes = dict[bytes, bytes | Deletion]
@@ -87,9 +87,9 @@ class Transaction:
         changes: pending writes: per family what each key becomes.
         base: per family what keys were before this transaction, as far as a commit must find them unchanged.
         tables: the tables written to, by the family of their records.
-        deltas: by how much the row counts change.
+        deltas: by how much the row counts change, by their keys.
         undo: the journal of the open savepoints, or None where there is none.
-        checked: per unique index the entries known to be absent from the snapshot.
+        checks: called before the commit; one that raises prevents it.
         looked: a snapshot was taken at some time, so what is absent from it was seen to be absent.
     """
 
@@ -110,16 +110,23 @@ class Transaction:
         self.changes: dict[str, Changes] = {}
         self.base: dict[str, dict[bytes, bytes | None]] = {}
         self.tables: dict[str, StoredTable] = {}
-        self.deltas: dict[str, int] = {}
+        self.deltas: dict[bytes, int] = {}
         self.undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
-        self.checked: dict[str, set[bytes]] = {}
         self.looked = False
         self._savepoints: list[int] = []
         self._snapshot: Snapshot | None = None
         self._sorted: dict[str, tuple[Any, int]] = {}
         self._reads: dict[str, dict[bytes, bytes | None]] = {}
         self._ranges: list[_Range] = []
+        self._present: dict[str, dict[bytes, bytes]] = {}
+        self._watched: dict[tuple[str, bytes, bytes | None], _Range] = {}
+        self._schema: bytes | None = None
+        self.checks: list[Callable[[], None]] = []
         self.closed = False
+        self.later: set[str] = set()
+        """Families that were made after the snapshot was taken: for this transaction they are empty."""
+        self.schema_version: bytes | None = None
+        """The schema version that pending changes of the schema go by; None where there are none."""
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -153,7 +160,9 @@ class Transaction:
         try:
             value = (self._snapshot or self.snapshot).get(cf, key)
         except exc.UnknownColumnFamily as error:
-            raise _dropped(cf) from error
+            if cf not in self.later:
+                raise _dropped(cf) from error
+            value = None
         if self.serializable:
             self._reads.setdefault(cf, {})[key] = value
         return value
@@ -179,7 +188,9 @@ class Transaction:
         try:
             values = self.snapshot.multi_get(cf, keys)
         except exc.UnknownColumnFamily as error:
-            raise _dropped(cf) from error
+            if cf not in self.later:
+                raise _dropped(cf) from error
+            values = [None] * len(keys)
         if self.serializable:
             self._reads.setdefault(cf, {}).update(zip(keys, values, strict=True))
         return values
@@ -191,15 +202,17 @@ class Transaction:
             else:
                 pairs = self.snapshot.scan(cf, start, stop, reverse=reverse)
         except exc.UnknownColumnFamily as error:
-            raise _dropped(cf) from error
+            if cf not in self.later:
+                raise _dropped(cf) from error
+            pairs = iter(())
         if not self.changes.get(cf):
             return pairs
         return self._merged(cf, pairs, start, stop, reverse)
 
     def count(self, table: StoredTable) -> int:
         if table.count_key is None:
-            return sum(1 for _ in self.scan(table.name))
-        return decode_counter(self.get_base(RESERVED_FAMILY, table.count_key)) + self.deltas.get(table.name, 0)
+            return sum(1 for _ in self.scan(table.family, table.prefix, table.stop))
+        return decode_counter(self.get_base(RESERVED_FAMILY, table.count_key)) + self.deltas.get(table.count_key, 0)
 
     def _tracked(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         pairs = self.snapshot.scan(cf, start, stop, reverse=reverse)
@@ -294,12 +307,36 @@ class Transaction:
             expected = self.base[cf] = {}
         return expected
 
+    def expect_present(self, cf: str, key: bytes, value: bytes) -> None:
+        """Expect that the commit finds ``key``, whatever its value is by then; it was read as ``value``."""
+        self._present.setdefault(cf, {})[key] = value
+
+    def expect_range(self, cf: str, start: bytes, stop: bytes | None) -> None:
+        """Expect that the commit finds the range ``[start, stop)`` as the snapshot has it."""
+        watched = _Range(cf, start, stop, reverse=False)
+        watched.done = True
+        self._watched[cf, start, stop] = watched
+
+    def expect_schema(self, version: bytes | None) -> None:
+        """Expect that the commit finds this schema version: what was written goes by tables that it does not touch."""
+        self._schema = version
+
     def savepoint(self) -> int:
         """Begin a savepoint; give what is returned to :meth:`rollback_to` or :meth:`release`."""
         if self.undo is None:
             self.undo = []
         self._savepoints.append(len(self.undo))
         return len(self._savepoints)
+
+    @property
+    def depth(self) -> int:
+        """How many savepoints are open."""
+        return len(self._savepoints)
+
+    def written_since(self, savepoint: int) -> list[tuple[dict[Any, Any], Any]]:
+        """What was written to since a savepoint: the dicts of :attr:`changes` and others, with the keys in them."""
+        assert self.undo is not None
+        return [(target, key) for target, key, _ in self.undo[self._savepoints[savepoint - 1] :]]
 
     def rollback_to(self, savepoint: int) -> list[tuple[dict[Any, Any], Any]]:
         """Undo all writes since the savepoint, which is over then, with those inside it; return what they wrote to."""
@@ -309,7 +346,7 @@ class Transaction:
         while len(self.undo) > mark:
             target, key, before = self.undo.pop()
             undone.append((target, key))
-            if before is _ABSENT:
+            if before is ABSENT:
                 target.pop(key, None)
             else:
                 target[key] = before
@@ -326,13 +363,14 @@ class Transaction:
     def remember(self, target: dict[Any, Any], key: Any) -> None:
         """Note in the journal what ``target`` has at ``key``, before it changes. Only while ``undo`` is not None."""
         assert self.undo is not None
-        self.undo.append((target, key, target.get(key, _ABSENT)))
+        self.undo.append((target, key, target.get(key, ABSENT)))
 
     def adjust(self, table: StoredTable, delta: int) -> None:
         """Change the row count of a table."""
+        assert table.count_key is not None
         if self.undo is not None:
-            self.remember(self.deltas, table.name)
-        self.deltas[table.name] = self.deltas.get(table.name, 0) + delta
+            self.remember(self.deltas, table.count_key)
+        self.deltas[table.count_key] = self.deltas.get(table.count_key, 0) + delta
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -349,20 +387,25 @@ class Transaction:
             Error: what ``batch_write`` raises.
         """
         try:
+            for check in self.checks:
+                check()
             if not any(self.changes.values()) and not any(self.base.values()):
                 return
-            ranges = self._digests() if self.serializable else []
+            ranges = self._digests()
             # LMDB cannot reuse pages that a reader holds: the file would grow with every commit.
             self._end_snapshot()
             for attempt in range(_STALE_TRIES):
                 # The version first: a catalog that changes behind it fails the expectation, and this is done again.
-                version = self.store.version_raw
-                self._adopt_schema(reindex)
+                pinned = self._schema if self.schema_version is None else self.schema_version
+                version = self.store.version_raw if pinned is None else pinned
+                if pinned is None:
+                    self._adopt_schema(reindex)
                 try:
                     self.store.backend.batch_write(self._batch(ranges, version))
                     return
                 except (exc.ConflictError, exc.UnknownColumnFamily) as error:
-                    if attempt == _STALE_TRIES - 1 or not self._stale(error, version):
+                    again = self._still_present(error) or (pinned is None and self._stale(error, version))
+                    if attempt == _STALE_TRIES - 1 or not again:
                         raise
         finally:
             self.close()
@@ -382,18 +425,22 @@ class Transaction:
             for key, value in reads.items():
                 if key not in known:
                     expect(cf, key, value)
+        for cf, present in self._present.items():
+            known, read = self.base.get(cf, {}), self._reads.get(cf, {})
+            for key, seen in present.items():
+                if key not in known and key not in read:
+                    expect(cf, key, seen)
         for cf, start, stop, digest in ranges:
             batch.expect_range(cf, start, stop, digest)
-        for name, delta in self.deltas.items():
-            count_key = self.tables[name].count_key
-            if delta and count_key is not None:
+        for count_key, delta in self.deltas.items():
+            if delta:
                 batch.add(RESERVED_FAMILY, count_key, delta)
         return batch
 
     def _digests(self) -> list[tuple[str, bytes, bytes | None, bytes]]:
         """The digests of the ranges read; those that lie within another, or overlap it, are taken together."""
         families: dict[str, list[tuple[bytes, bytes | None]]] = {}
-        for read in self._ranges:
+        for read in (*self._ranges, *self._watched.values()):
             bounds = read.bounds()
             if bounds is not None:
                 families.setdefault(read.cf, []).append(bounds)
@@ -408,8 +455,22 @@ class Transaction:
                 else:
                     merged.append((start, stop))
             for start, stop in merged:
-                digests.append((cf, start, stop, range_digest(self.snapshot.scan(cf, start, stop))))
+                found = () if cf in self.later else self.snapshot.scan(cf, start, stop)
+                digests.append((cf, start, stop, range_digest(found)))
         return digests
+
+    def _still_present(self, error: exc.Error) -> bool:
+        """True if a commit failed only because a key of :meth:`expect_present` has another value by now."""
+        cf: Any = error.facts.get("cf")
+        key: Any = error.facts.get("key")
+        present = self._present.get(cf) if isinstance(error, exc.ConflictError) and cf is not None else None
+        if present is None or key not in present or key in self.base.get(cf, {}) or key in self._reads.get(cf, {}):
+            return False
+        now = self.store.backend.get(cf, key)
+        if now is None:
+            return False
+        present[key] = now
+        return True
 
     def _stale(self, error: exc.Error, version: bytes | None) -> bool:
         """True if a commit failed because the catalog has changed since ``version``; it is up to date then."""

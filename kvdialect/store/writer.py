@@ -6,7 +6,7 @@ from one row to another within a group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from kvdialect import exc
 from kvdialect.schema.rows import IndexCodec, Pair, Row
 from kvdialect.storage.batch import DELETE
 from kvdialect.store.table import StoredTable
-from kvdialect.store.transaction import Changes, Transaction
+from kvdialect.store.transaction import ABSENT, Changes, Transaction
 
 
 @attrs.define(slots=True)
@@ -64,8 +64,9 @@ class _Writing:
         self.codec = table.codec
         self.counted = table.count_key is not None
         self.exempt = table.definition.options.compaction == "fifo"
-        self.records = txn.pending(table.name)
-        self.expected = txn.expected(table.name)
+        self.records = txn.pending(table.family)
+        self.expected = txn.expected(table.family)
+        self.unseen: list[tuple[IndexCodec, Changes, bytes]] = []
         self.indexes: list[tuple[IndexCodec, Changes, dict[bytes, bytes | None] | None]] = [
             (
                 index,
@@ -107,9 +108,12 @@ class _Writing:
                 self._remove(entries(decode(key, before), key), ())
         for key, value in puts:
             self._set(self.records, key, value)
-        inserted = self._insert(changes.new, coming)
+        fresh: list[tuple[tuple[Pair, ...], ...]] = []
+        inserted = self._insert(changes.new, fresh)
         for old, new in coming:
             self._put(old, new)
+        if fresh:
+            self._put_fresh(fresh)
         if self.check:
             self._check_unique()
         delta = len(inserted) - len(changes.gone)
@@ -117,9 +121,11 @@ class _Writing:
             self.txn.adjust(self.table, delta)
         return inserted, updated
 
-    def _insert(self, rows: Sequence[Row], coming: list[Any]) -> list[Pair]:
+    def _insert(self, rows: Sequence[Row], fresh: list[Any]) -> list[Pair]:
+        """Write the records of new rows; their index entries are added to ``fresh``."""
         encode, entries = self.codec.encode, self.codec.entries
         records, expected, indexed = self.records, self.expected, bool(self.indexes)
+        undo = self.txn.undo
         inserted: list[Pair] = []
         unseen: list[bytes] = []
         for given in rows:
@@ -130,18 +136,46 @@ class _Writing:
             elif pending is not DELETE:
                 raise duplicate_key(self.table, key)
             inserted.append((key, value))
-            self._set(records, key, value)
+            if undo is not None:
+                undo.append((records, key, ABSENT if pending is None else pending))
+            records[key] = value
             if indexed:
-                coming.append(((), entries(row, key)))
+                fresh.append(entries(row, key))
         if self.check and unseen and not self.exempt:
-            for key, found in zip(unseen, self.txn.multi_get_base(self.table.name, unseen), strict=True):
+            for key, found in zip(unseen, self.txn.multi_get_base(self.table.family, unseen), strict=True):
                 if found is not None:
                     raise duplicate_key(self.table, key)
         if not self.exempt:
             for key in unseen:
                 if key not in expected:
-                    self._set(expected, key, None)
+                    if undo is not None:
+                        undo.append((expected, key, ABSENT))
+                    expected[key] = None
         return inserted
+
+    def _put_fresh(self, rows: Sequence[tuple[tuple[Pair, ...], ...]]) -> None:
+        """Write the index entries of new rows."""
+        undo = self.txn.undo
+        for number, (index, pending, expected) in enumerate(self.indexes):
+            for entries in rows:
+                for entry, value in entries[number]:
+                    if expected is not None:
+                        self._claim(index, pending, expected, entry)
+                    if undo is not None:
+                        undo.append((pending, entry, pending.get(entry, ABSENT)))
+                    pending[entry] = value
+
+    def _claim(self, index: IndexCodec, pending: Changes, expected: dict[bytes, bytes | None], entry: bytes) -> None:
+        """Raise if a unique entry is taken, as far as the transaction itself knows; the snapshot is looked at later."""
+        holder = pending.get(entry)
+        if holder is not None and holder is not DELETE:
+            raise duplicate_entry(self.table, index, entry)
+        if holder is None and expected.get(entry) is not None:
+            # Another record's, in an index that is being built.
+            raise duplicate_entry(self.table, index, entry)
+        if entry not in expected and holder is None:
+            self._set(expected, entry, None)
+            self.unseen.append((index, pending, entry))
 
     def _set(self, target: dict[Any, Any], key: Any, value: Any) -> None:
         if self.txn.undo is not None:
@@ -159,7 +193,7 @@ class _Writing:
             raise exc.ProgrammingError(
                 f"{self.table.codec.named(self.table.codec.decode_key(key))} was written by this transaction after the"
                 " object was read (refresh the object before it is changed)",
-                table=self.table.name, cf=self.table.name, key=key,
+                table=self.table.name, cf=self.table.family, key=key,
             )  # fmt: skip
 
     def _remove(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
@@ -192,33 +226,42 @@ class _Writing:
                 if entry in kept and kept[entry] == value:
                     continue
                 if expected is not None:
-                    holder = pending.get(entry)
-                    if holder is not None and holder is not DELETE:
-                        raise duplicate_entry(self.table, index, entry)
-                    if holder is None and expected.get(entry) is not None:
-                        # Another record's, in an index that is being built.
-                        raise duplicate_entry(self.table, index, entry)
-                    if entry not in expected and holder is None:
-                        self._set(expected, entry, None)
+                    self._claim(index, pending, expected, entry)
                 self._set(pending, entry, value)
 
     def _check_unique(self) -> None:
         """Look up the unique entries that are new: the snapshot must have none."""
-        for index, pending, expected in self.indexes:
-            if expected is None:
-                continue
-            checked = self.txn.checked.setdefault(index.family, set())
-            wanted = [
-                entry
-                for entry, value in expected.items()
-                if value is None and entry not in checked and pending.get(entry, DELETE) is not DELETE
-            ]
-            if not wanted:
-                continue
-            for entry, found in zip(wanted, self.txn.multi_get_base(index.family, wanted), strict=True):
+        wanted: dict[IndexCodec, list[bytes]] = {}
+        for index, pending, entry in self.unseen:
+            if pending.get(entry, DELETE) is not DELETE:
+                wanted.setdefault(index, []).append(entry)
+        for index, entries in wanted.items():
+            for entry, found in zip(entries, self.txn.multi_get_base(index.family, entries), strict=True):
                 if found is not None:
                     raise duplicate_entry(self.table, index, entry)
-            checked.update(wanted)
+
+
+def conflicts(txn: Transaction, table: StoredTable, row: Row) -> Iterator[tuple[IndexCodec | None, bytes]]:
+    """The records, pending ones too, that have the key of a row or values of it that are unique.
+
+    Yields:
+        The unique index, or None for the key, and the key of the record: the key first, then the newest index first.
+    """
+    key, _, row = table.codec.encode(row)
+    if txn.get(table.family, key) is not None:
+        yield None, key
+    if not any(index.definition.unique for index in table.codec.indexes):
+        return
+    positions = table.codec.positions
+    found_entries = zip(table.codec.indexes, table.codec.entries(row, key), strict=True)
+    # The newest index first, as SQLite looks at them.
+    for index, entries in sorted(found_entries, key=lambda pair: pair[0].definition.id, reverse=True):
+        if not index.definition.unique or any(row[positions[part.name]] is None for part in index.definition.parts):
+            continue  # NULL is nobody's duplicate: its entry is found if the key is taken
+        for entry, _ in entries:
+            found = txn.get(index.family, entry)
+            if found is not None:
+                yield index, index.primary_key(entry, found)
 
 
 def duplicate_key(table: StoredTable, key: bytes) -> exc.IntegrityError:
@@ -226,13 +269,18 @@ def duplicate_key(table: StoredTable, key: bytes) -> exc.IntegrityError:
     named = table.codec.named(table.codec.decode_key(key))
     return exc.IntegrityError(
         f"{named} exists already; a primary key is unique (get the record and change it, or use merge)",
-        table=table.name, cf=table.name, key=key,
+        table=table.name, cf=table.family, key=key,
     )  # fmt: skip
 
 
 def duplicate_entry(table: StoredTable, index: IndexCodec, entry: bytes) -> exc.IntegrityError:
     """The error for values of a unique index that are taken."""
     columns = index.definition.columns
+    if table.definition.shared:  # the values of SQL are not to be had of the bytes in a key
+        return exc.IntegrityError(
+            f"unique index {index.definition.name} of {table.name} has these values already",
+            table=table.name, index=index.definition.name, cf=index.family, key=entry,
+        )  # fmt: skip
     values = index.columns.decode(entry)
     shown = ", ".join(
         f"{name}={exc.shown(value) if isinstance(value, bytes) else repr(value)}"
@@ -247,14 +295,19 @@ def duplicate_entry(table: StoredTable, index: IndexCodec, entry: bytes) -> exc.
 
 def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
     """Make the pending index entries of a table anew, from the rows that are pending, after its indexes changed."""
-    for name in {*old.indexes, *new.indexes}:
-        txn.changes.pop(name, None)
-        txn.base.pop(name, None)
+    if new.definition.shared:
+        _forget_entries(txn, {*old.codec.indexes, *new.codec.indexes})
+    else:
+        for name in {*old.indexes, *new.indexes}:
+            txn.changes.pop(name, None)
+            txn.base.pop(name, None)
     writing = _Writing(txn, new, check=False)
     decode, entries = new.codec.decode, new.codec.entries
-    expected = txn.base.get(new.name, {})
+    expected = txn.base.get(new.family, {})
     pairs = []
-    for key, change in txn.changes.get(new.name, {}).items():
+    for key, change in list(txn.changes.get(new.family, {}).items()):
+        if not key.startswith(new.prefix):
+            continue
         before = expected.get(key)
         was = entries(decode(key, before), key) if before is not None else ()
         now = entries(decode(key, change), key) if change is not DELETE else ()  # type: ignore[arg-type]
@@ -264,6 +317,15 @@ def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
     for was, now in pairs:
         if now:
             writing._put(was, now)
+
+
+def _forget_entries(txn: Transaction, indexes: set[IndexCodec]) -> None:
+    """Forget the pending entries of indexes that share a family with others."""
+    for index in indexes:
+        prefix: bytes = index.prefix  # type: ignore[attr-defined]
+        for target in (txn.changes.get(index.family, {}), txn.base.get(index.family, {})):
+            for key in [key for key in target if key.startswith(prefix)]:
+                del target[key]
 
 
 def commit(txn: Transaction) -> None:
@@ -296,7 +358,7 @@ def explained(txn: Transaction, error: exc.ConflictError) -> exc.Error:
     facts: dict[str, Any] = {**error.facts}
     single = key in txn.base.get(cf, {}) or key in txn._reads.get(cf, {})  # else it is where a range begins
     for table in txn.tables.values():
-        if cf == table.name and single:
+        if cf == table.family and single and key.startswith(table.prefix):
             unseen = txn.base.get(cf, {}).get(key, b"") is None and not txn.looked
             if unseen:
                 return duplicate_key(table, key)
@@ -305,10 +367,16 @@ def explained(txn: Transaction, error: exc.ConflictError) -> exc.Error:
                 f"{named} was changed by another transaction since this one began (run the transaction again)",
                 **{**facts, "table": table.name},
             )
-        index = table.indexes.get(cf)
+        index = _index_at(table, cf, key)
         if index is not None and index.definition.unique and key in txn.base.get(cf, {}):
             if not txn.looked:
                 return duplicate_entry(table, index, key)
+            if table.definition.shared:
+                return exc.ConflictError(
+                    f"values of unique index {index.definition.name} of {table.name} were taken or given up by another"
+                    " transaction since this one began (run the transaction again)",
+                    **{**facts, "table": table.name, "index": index.definition.name},
+                )
             values = index.columns.decode(key)
             return exc.ConflictError(
                 f"the values {values!r} of unique index {cf} of {table.name} were taken or given up by another"
@@ -316,3 +384,12 @@ def explained(txn: Transaction, error: exc.ConflictError) -> exc.Error:
                 **{**facts, "table": table.name, "index": cf},
             )
     return error
+
+
+def _index_at(table: StoredTable, cf: str, key: bytes) -> IndexCodec | None:
+    """The index of a table that an entry is of."""
+    if not table.definition.shared:
+        return table.indexes.get(cf)
+    if cf != table.family:
+        return None
+    return next((index for index in table.codec.indexes if key.startswith(index.prefix)), None)  # type: ignore[attr-defined]

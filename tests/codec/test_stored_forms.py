@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from kvdialect.codec.composite import DictKind, JsonKind, ListKind, Part, TupleKind
+from kvdialect.codec.dynamic import DynamicKind, encode_value
 from kvdialect.codec.keys import KeyGrammar, KeyPart
 from kvdialect.codec.kinds import Kind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
@@ -100,6 +101,50 @@ def test_golden_keys_and_values(kind, value, key, wire):
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "key", "wire"),
+    [
+        (DynamicKind("INTEGER"), -(2**63), "15000000000000000000", "d38000000000000000"),
+        (DynamicKind("INTEGER"), -1, "157fffffffffffffff00", "ff"),
+        (DynamicKind("INTEGER"), 1, "15800000000000000100", "01"),
+        (DynamicKind("INTEGER"), 2**63 - 1, "15ffffffffffffffff00", "cf7fffffffffffffff"),
+        (DynamicKind("INTEGER"), "12", "15800000000000000c00", "0c"),
+        (DynamicKind("NUMERIC"), "1.50", "15800000000000000101bff8000000000000", "cb3ff8000000000000"),
+        (DynamicKind("NUMERIC"), "1.5x", "20312e35780000", "a4312e3578"),
+        (DynamicKind("REAL"), 1, "15800000000000000100", "cb3ff0000000000000"),
+        (DynamicKind("REAL"), -0.0, "15800000000000000000", "cb8000000000000000"),
+        (DynamicKind("REAL"), 0.5, "15800000000000000001bfe0000000000000", "cb3fe0000000000000"),
+        (DynamicKind("REAL"), -1.5, "157ffffffffffffffe014007ffffffffffff", "cbbff8000000000000"),
+        (DynamicKind("REAL"), -5e-324, "157fffffffffffffff017ffffffffffffffe", "cb8000000000000001"),
+        (DynamicKind("REAL"), -(2.0**63), "15000000000000000000", "cbc3e0000000000000"),
+        (DynamicKind("REAL"), 2.0**63, "16c3e0000000000000", "cb43e0000000000000"),
+        (DynamicKind("REAL"), -(2.0**64), "143c0fffffffffffff", "cbc3f0000000000000"),
+        (DynamicKind("REAL"), math.inf, "16fff0000000000000", "cb7ff0000000000000"),
+        (DynamicKind("REAL"), -math.inf, "14000fffffffffffff", "cbfff0000000000000"),
+        (DynamicKind("TEXT"), "aé\x00", "2061c3a900ff0000", "a461c3a900"),
+        (DynamicKind("TEXT"), "", "200000", "a0"),
+        (DynamicKind("TEXT"), 7, "20370000", "a137"),
+        (DynamicKind("TEXT", "NOCASE"), "AbÉ", "206162c3890000", "a44162c389"),
+        (DynamicKind("TEXT", "RTRIM"), " a  ", "2020610000", "a420612020"),
+        (DynamicKind("BLOB"), b"\x00\xff", "3000ffff0000", "c40200ff"),
+        (DynamicKind("BLOB"), "7", "20370000", "a137"),
+    ],
+)  # fmt: skip
+def test_golden_dynamic_values(kind, value, key, wire):
+    """Key and wire form of SQL's values; a key of these is not decoded, as it does not tell 1 from 1.0."""
+    checked = kind.check(value)
+
+    assert kind.encode(checked).hex() == key
+    assert msgspec.msgpack.encode(kind.store(checked)).hex() == wire
+    loaded = kind.load(msgspec.msgpack.decode(bytes.fromhex(wire), type=kind.wire))
+    assert (loaded, type(loaded)) == (checked, type(checked))
+
+
+def test_golden_dynamic_null():
+    """NULL in a key of SQL is one byte."""
+    assert encode_value(None).hex() == "00"
+
+
+@pytest.mark.parametrize(
     ("kind", "value", "wire"),
     [
         (JsonKind(), {"a": [None, True, -1, 1.5, "b"]}, "81a16195c0c3ffcb3ff8000000000000a162"),
@@ -137,6 +182,8 @@ def test_golden_composite_values(kind, value, wire):
         (TimeKind(), '{"kind": "time"}'),
         (TimedeltaKind(), '{"kind": "timedelta"}'),
         (JsonKind(), '{"kind": "json"}'),
+        (DynamicKind("INTEGER"), '{"kind": "sql", "affinity": "INTEGER"}'),
+        (DynamicKind("TEXT", "NOCASE"), '{"kind": "sql", "affinity": "TEXT", "collation": "NOCASE"}'),
         (ListKind(BoolKind()), '{"kind": "list", "element": {"kind": {"kind": "bool"}, "nullable": false}}'),
         (DictKind(BoolKind(), True), '{"kind": "dict", "item": {"kind": {"kind": "bool"}, "nullable": true}}'),
         (TupleKind([Part(BoolKind())]), '{"kind": "tuple", "parts": [{"kind": {"kind": "bool"}, "nullable": false}]}'),
@@ -159,7 +206,7 @@ def test_every_kind_has_its_golden_lines():
     """A new kind gets a line above."""
     assert sorted(Kind._by_tag) == [
         "bool", "bytes", "date", "datetime", "decimal", "dict", "enum", "fixed_bytes", "float", "int", "json", "list",
-        "record", "text", "time", "timedelta", "tuple", "uuid",
+        "record", "sql", "text", "time", "timedelta", "tuple", "uuid",
     ]  # fmt: skip
 
 

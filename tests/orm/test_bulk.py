@@ -195,17 +195,3 @@ def test_bulk_load(engine):
     check_consistency(engine)
     with Session(engine) as session:
         assert session.scalar(select(func.count()).select_from(Coin)) == 2502
-
-
-def test_what_a_session_cannot_do_is_named(engine):
-    """NotSupportedError says what, and where it is possible."""
-    with Session(engine) as session:
-        other = sa.alias(Coin.__table__)
-        for statement, word in (
-            (select(Coin).join(other, other.c.coin_id == Coin.coin_id), "join"),
-            (select(Coin.amount).union(select(Coin.amount)), "Compound"),
-            (sa.text("select 1"), "Text"),
-            (select(func.row_number().over(order_by=Coin.amount)), "window|Over|over"),
-        ):
-            with pytest.raises(exc.NotSupportedError, match=f"(?s)({word}).*SQL door"):
-                session.execute(statement)

@@ -170,7 +170,7 @@ def test_a_name_that_another_table_of_the_store_has_is_refused(engine, model):
     model.verify(engine)
 
 
-@pytest.mark.parametrize("name", ["", "kvdialect", "default", "a\nb", "ä" * 65])
+@pytest.mark.parametrize("name", ["", "kvdialect", "kvdialect.sql", "default", "a\nb", "ä" * 65])
 def test_a_name_that_no_family_may_have_is_refused(engine, model, name):
     """Names are checked before anything is made."""
     with pytest.raises(exc.ArgumentError, match="column family name"):
@@ -448,7 +448,7 @@ def test_changed_options_apply_at_the_next_opening(tmp_path, model):
 
 
 def test_an_engine_says_what_it_is(url, opened, model):
-    """The repr shows the URL; stats has rows and states; the SQL door says that it is not there yet."""
+    """The repr shows the URL; stats has rows and states; the SQL door is on the same store."""
     engine = opened(url, isolation_level="SERIALIZABLE")
     engine.create_all([model.people()])
     model.insert(engine, engine.bind(model.people()), (1, "ada", None))
@@ -460,8 +460,11 @@ def test_an_engine_says_what_it_is(url, opened, model):
         "version": 1,
         "indexes": {"people_by_age": "readable", "people_by_name": "readable"},
     }
-    with pytest.raises(exc.NotSupportedError):
-        engine.sqlalchemy()
+    door = engine.sqlalchemy(pool_size=1)
+    with door.connect() as connection:
+        assert connection.exec_driver_sql("select name from people").scalars().all() == ["ada"]
+    door.dispose()
+    assert engine.stats()["tables"]["people"]["rows"] == 1
 
 
 def test_isolation_levels_come_from_options_and_urls(engine_name, tmp_path):

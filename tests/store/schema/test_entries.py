@@ -198,9 +198,9 @@ def test_a_damaged_entry_is_corruption(damage):
 
 def test_an_entry_of_a_newer_release_is_refused():
     """A later layout may say things that this release would get wrong; it is told from damage."""
-    raw = msgspec.json.encode({"entry": 2, "tables": [], "anything": {"else": 1}})
+    raw = msgspec.json.encode({"entry": 3, "tables": [], "anything": {"else": 1}})
 
-    with pytest.raises(exc.StoreFormatError, match="has layout 2; this release reads up to 1"):
+    with pytest.raises(exc.StoreFormatError, match="has layout 3; this release reads up to 2"):
         decode_entry(KEY, raw)
 
 

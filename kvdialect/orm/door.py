@@ -1,0 +1,215 @@
+"""A session at the SQL door: a connection of SQLAlchemy inside the session's transaction.
+
+What the session's own queries cannot do (joins, subqueries, windows, set operations, text) is executed there. The
+dialect is reached by SQLAlchemy's plugin loader alone; of its DBAPI's connections two methods are called here:
+``borrow`` and ``give_back``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy.engine import CursorResult, IteratorResult, Result
+from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
+
+from kvdialect import exc
+from kvdialect.orm import refreshing
+from kvdialect.query.statement import RECORD
+from kvdialect.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from kvdialect.orm.session import Session
+
+OVER: Final = (
+    "the transaction that this result is read in is over; take its rows before, as by .all(), or execute it again"
+)
+
+_CHUNK: Final = 1000
+"""Rows of a result whose objects are loaded at once."""
+
+
+class SessionConnection(sa.Connection):
+    """A connection whose transaction is that of a Session, which alone ends it."""
+
+    def close(self) -> None:
+        """Harmless: the session gives the connection back when its transaction is over."""
+
+    def commit(self) -> NoReturn:
+        """Refused.
+
+        Raises:
+            ProgrammingError: always.
+        """
+        raise exc.ProgrammingError("the transaction belongs to a Session: call session.commit()")
+
+    def rollback(self) -> NoReturn:
+        """Refused.
+
+        Raises:
+            ProgrammingError: always.
+        """
+        raise exc.ProgrammingError("the transaction belongs to a Session: call session.rollback()")
+
+
+class Door:
+    """The SQL door of one session, for one transaction.
+
+    Attributes:
+        connection: of SQLAlchemy.
+    """
+
+    def __init__(self, session: Session, txn: Transaction) -> None:
+        self._session = session
+        self._txn = txn
+        self.connection = SessionConnection(session.engine.sql)
+        driver: Any = self.connection.connection.driver_connection
+        self._driver = driver
+        self._driver.borrow(txn, self)
+
+    # ------------------------------------------------------------------------------------------ what the DBAPI tells
+
+    def before_statement(self) -> None:
+        """A statement is about to run: it sees what the session has pending."""
+        self._session._check_usable()
+        self._session._autoflush()
+
+    def written(self, journal: Sequence[tuple[dict[Any, Any], Any]]) -> None:
+        """A statement has written: the session's objects follow."""
+        refreshing.follow(self._session, self._txn, journal, kept=True)
+
+    def undone(self, journal: Sequence[tuple[dict[Any, Any], Any]]) -> None:
+        """A savepoint of SQL was rolled back: the session's objects follow."""
+        refreshing.follow(self._session, self._txn, journal, kept=False)
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    def close(self, *, committed: bool) -> None:
+        """The transaction is over; the connection goes back to its pool."""
+        if self.connection.invalidated:
+            return
+        self._driver.give_back(committed=committed)
+        sa.Connection.close(self.connection)
+
+
+# ------------------------------------------------------------------------------------------------ statements
+
+
+def execute(
+    session: Session, statement: Any, params: Any, given: Mapping[str, Any], refusal: exc.NotSupportedError
+) -> Result[Any]:
+    """Execute a statement that the session itself does not.
+
+    Args:
+        session: whose transaction it is.
+        statement: of SQLAlchemy's.
+        params: values of its parameters.
+        given: execution options.
+        refusal: why the session does not; raised if there is no SQL door either.
+
+    Raises:
+        NotSupportedError: this installation has no SQL door.
+    """
+    if not isinstance(statement, sa.Executable):
+        raise refusal
+    try:
+        connection = session.connection()
+    except exc.NotSupportedError as missing:
+        raise exc.NotSupportedError(f"{refusal}; here it is not installed: {missing}", **refusal.facts) from missing
+    options = {**statement.get_execution_options(), **given}
+    size = options.pop("yield_per", None)
+    populate = bool(options.pop("populate_existing", False))
+    if size is not None:
+        options["yield_per"] = size
+    found: CursorResult[Any] = connection.execute(statement, params, execution_options=options)
+    if not found.returns_rows:
+        return found
+    widths = _widths(statement, len(found.keys()))
+    names = _names(list(found.keys()), widths)
+    keys = SimpleResultMetaData(names)
+    rows: Iterator[Any] = iter(found) if widths is None else _with_objects(session, found, widths, populate)
+    if size is None:
+        return IteratorResult(keys, iter([tuple(row) for row in rows]))
+
+    txn = session.transaction
+
+    def chunks(asked: int | None) -> Iterator[list[Any]]:
+        while True:
+            if session.transaction is not txn:
+                raise exc.StoreClosed(OVER)
+            chunk = [tuple(row) for row in islice(rows, asked or size)]
+            if not chunk:
+                return
+            yield chunk
+
+    result: Result[Any] = ChunkedIteratorResult(keys, chunks)
+    return result.yield_per(size)
+
+
+Width = tuple[type | None, int, Any]
+"""A record class, or None, how many columns it takes, and the element."""
+
+
+def _widths(statement: Any, count: int) -> list[Width] | None:
+    """The elements of a select that has records among them; None where it has none."""
+    elements = getattr(statement, "_raw_columns", None)
+    if elements is None or not any(_record(each) for each in elements):
+        return None
+    widths: list[Width] = [
+        (_record(each), len(each.columns) if each.__visit_name__ in ("table", "alias", "subquery", "cte") else 1, each)
+        for each in elements
+    ]
+    # A form of element that is not known here: rows stay as they are.
+    return widths if sum(width for _, width, _ in widths) == count else None
+
+
+def _record(element: Any) -> type | None:
+    if element.__visit_name__ != "table":
+        return None
+    found: type | None = element._annotations.get(RECORD)
+    return found
+
+
+def _names(columns: list[str], widths: Iterable[Width] | None) -> list[str]:
+    """The names of a row's elements, of those of its columns."""
+    if widths is None:
+        return columns
+    names: list[str] = []
+    at = 0
+    for cls, width, _ in widths:
+        names += columns[at : at + width] if cls is None else [cls.__name__]
+        at += width
+    return names
+
+
+def _with_objects(session: Session, rows: Iterable[Any], widths: Sequence[Width], populate: bool) -> Iterator[Any]:
+    """Rows with objects in the place of their columns; None where an outer join has no record."""
+    rows = iter(rows)
+    while chunk := list(islice(rows, _CHUNK)):
+        made: list[Sequence[Any]] = []
+        at = 0
+        for cls, width, table in widths:
+            if cls is None:
+                made += [[row[place] for row in chunk] for place in range(at, at + width)]
+            else:
+                places = [at + number for number, column in enumerate(table.columns) if column.primary_key]
+                identities = [tuple([row[place] for place in places]) for row in chunk]
+                made.append(_objects(session, cls, identities, populate))
+            at += width
+        yield from zip(*made, strict=True)
+
+
+def _objects(session: Session, cls: type, identities: Sequence[tuple[Any, ...]], populate: bool) -> list[Any]:
+    mapper = session._mapper(cls)
+    key_of = mapper.loading.key_of
+    keys = [None if None in each else key_of(each if len(each) > 1 else each[0]) for each in identities]
+    wanted = list(dict.fromkeys(key for key in keys if key is not None))
+    txn = session._autobegin()
+    pairs = [
+        (key, raw) for key, raw in zip(wanted, txn.multi_get(mapper.table.name, wanted), strict=True) if raw is not None
+    ]
+    loaded = session.loader(mapper, populate_existing=populate, all_pairs=True)(pairs)
+    by_key = {key: instance for (key, _), instance in zip(pairs, loaded, strict=True)}
+    return [None if key is None else by_key.get(key) for key in keys]
