@@ -10,16 +10,17 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import pool
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_module
-from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.engine.interfaces import AdaptedConnection
 from sqlalchemy.util.concurrency import await_
 
 from kvdialect.dialect.base import KvDialect
+from kvdialect.store.engine import Engine
 
 _FETCHED: Final = 256
 """Rows that are brought over from the thread at once."""
@@ -30,12 +31,13 @@ class AsyncCursor:
 
     Attributes:
         server_side: rows are brought over as they are asked for, which has to be awaited; else all of them at once.
+            The name is SQLAlchemy's.
     """
 
     def __init__(self, connection: AsyncConnection, server_side: bool) -> None:
         self._connection = connection
         self.server_side = server_side
-        self._cursor: Any = connection.call(connection.driver_connection.cursor)
+        self._cursor: Any = connection.call(partial(connection.driver_connection.cursor, streaming=server_side))
         self._rows: deque[Any] = deque()
         self._done = True
         self.arraysize = 1
@@ -124,11 +126,17 @@ class AsyncConnection(AdaptedConnection):
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kvdialect-aio")
+        self._connection: Any = None
         try:
-            self._connection = self.call(make)
+            self.call(lambda: setattr(self, "_connection", make()))
         except BaseException:
+            self.later(self._abandon)  # of a task that was cancelled meanwhile, it may be made yet
             self._thread.shutdown(wait=False)
             raise
+
+    def _abandon(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def driver_connection(self) -> Any:
@@ -142,8 +150,8 @@ class AsyncConnection(AdaptedConnection):
         """Run a function on the connection's thread after all that were called before."""
         self._thread.submit(function, *args)
 
-    def cursor(self, server_side: bool = False) -> AsyncCursor:
-        return AsyncCursor(self, server_side)
+    def cursor(self, *, streaming: bool = False) -> AsyncCursor:
+        return AsyncCursor(self, streaming)
 
     def execute(self, operation: Any, parameters: Any = ()) -> AsyncCursor:
         cursor = self.cursor()
@@ -181,9 +189,15 @@ class AsyncConnection(AdaptedConnection):
         finally:
             self._thread.shutdown(wait=False)
 
-    def terminate(self) -> None:
-        """Close without a loop to await it in."""
+    def terminate(self, closed: Callable[[], None]) -> None:
+        """Close as soon as may be, without a loop to await it in: a task was cancelled, or has dropped its connection.
+
+        Args:
+            closed: called when that is done, on the connection's thread.
+        """
+        self._connection.interrupt()
         self.later(self._connection.close)
+        self.later(closed)
         self._thread.shutdown(wait=False)
 
 
@@ -203,20 +217,12 @@ class AsyncModule(AsyncAdapt_dbapi_module):
         return AsyncConnection(lambda: self._dbapi.connect(*args, **options))
 
 
-class AsyncExecutionContext(SQLiteExecutionContext):
-    """Gives the same cursor for streams: rows are brought over a part at a time anyway."""
-
-    def create_server_side_cursor(self) -> Any:
-        return self._dbapi_connection.cursor(server_side=True)
-
-
 class AsyncKvDialect(KvDialect):
     """The dialect for asyncio."""
 
-    execution_ctx_cls = AsyncExecutionContext
     is_async = True
+    has_terminate = True
     supports_statement_cache = True
-    supports_server_side_cursors = True
 
     @classmethod
     def import_dbapi(cls) -> Any:
@@ -229,9 +235,12 @@ class AsyncKvDialect(KvDialect):
     def get_driver_connection(self, connection: Any) -> Any:
         return connection.driver_connection
 
+    def _shared(self, url: sa.URL, options: dict[str, Any]) -> Engine:
+        store: Engine = await_(asyncio.to_thread(super()._shared, url, options))
+        return store
+
     def do_terminate(self, dbapi_connection: Any) -> None:
-        dbapi_connection.terminate()
-        self._open.discard(dbapi_connection)
+        dbapi_connection.terminate(partial(self._closed, dbapi_connection))
 
 
 class AsyncRocksDBDialect(AsyncKvDialect):

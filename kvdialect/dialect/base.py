@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event, pool
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect, SQLiteExecutionContext
 from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
@@ -27,6 +27,13 @@ SCHEMAS: Final = "schemas"
 """Option of a URL: names of further schemas, separated by commas."""
 
 
+class KvExecutionContext(SQLiteExecutionContext):
+    """Gives a cursor for streams where ``yield_per`` or ``stream_results`` asks for one."""
+
+    def create_server_side_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(streaming=True)
+
+
 class KvDialect(SQLiteDialect):
     """The dialect named ``kvdialect``: SQL on the tables of a store.
 
@@ -40,6 +47,8 @@ class KvDialect(SQLiteDialect):
     default_paramstyle = "qmark"
     supports_statement_cache = True
     supports_sane_rowcount_returning = True
+    supports_server_side_cursors = True
+    execution_ctx_cls = KvExecutionContext
     statement_compiler = KvCompiler
     ddl_compiler = KvDDLCompiler
     type_compiler_cls = KvTypeCompiler
@@ -108,7 +117,8 @@ class KvDialect(SQLiteDialect):
             own = {name: options.pop(name) for name in list(options) if name not in _CONNECT_OPTIONS}
             options["store"] = self._shared(args[0], own)
         connection = self.loaded_dbapi.connect(**options)
-        self._open.add(connection)
+        with self._lock:
+            self._open.add(connection)
         return connection
 
     def _shared(self, url: sa.URL, options: dict[str, Any]) -> Engine:
@@ -120,7 +130,11 @@ class KvDialect(SQLiteDialect):
 
     def do_close(self, dbapi_connection: Any) -> None:
         dbapi_connection.close()
-        self._open.discard(dbapi_connection)
+        self._closed(dbapi_connection)
+
+    def _closed(self, dbapi_connection: Any) -> None:
+        with self._lock:
+            self._open.discard(dbapi_connection)
         if self._disposed:
             self._dispose()
 

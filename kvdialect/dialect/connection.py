@@ -21,6 +21,7 @@ from kvdialect.dialect.statements import Statement
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Writer
 from kvdialect.exc import OperationalError, ProgrammingError
+from kvdialect.schema.sqlrows import HIGHEST
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store import sqlschema
@@ -30,9 +31,15 @@ from kvdialect.store.entries import TableEntry
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import commit as commit_transaction
 
+_LAST_OBSERVED: Final = HIGHEST - (1 << 40)
+
 ISOLATION_LEVELS: Final = ("SNAPSHOT", "SERIALIZABLE", "AUTOCOMMIT")
 
 floattext.install()
+
+
+class Warning(Exception):  # noqa: A001 - PEP 249's name
+    """PEP 249's Warning, which is no error; never raised."""
 
 
 class _Savepoint:
@@ -53,7 +60,7 @@ class Connection:
         txn: the transaction, once one has begun.
         catalog: the tables and views as the transaction sees them.
         main: SQLite with the virtual tables.
-        shadow: the schema, see :mod:`kvdialect.dialect.shadow`.
+        shadow: the schema, see ``kvdialect.dialect.shadow``.
         writer: writes rows.
         references: watches over foreign keys.
         foreign_keys: foreign keys are enforced (``PRAGMA foreign_keys``).
@@ -64,6 +71,7 @@ class Connection:
         strict_uint64: reading an integer that SQLite cannot calculate with is an error.
     """
 
+    Warning = Warning
     Error = exc.Error
     InterfaceError = exc.InterfaceError
     DatabaseError = exc.DatabaseError
@@ -190,8 +198,12 @@ class Connection:
         return self._ids(relation).take(count)  # type: ignore[no-any-return]
 
     def observe_id(self, relation: Relation, given: int) -> None:
-        """Note an id that was given explicitly."""
-        self._ids(relation).observe(given)
+        """Note an id that was given explicitly, so that it is not given again.
+
+        One near the end is passed over: ids up to it are never reached, but behind it there would be none left.
+        """
+        if given <= _LAST_OBSERVED:
+            self._ids(relation).observe(given)
 
     def _ids(self, relation: Relation) -> Any:
         number = relation.stored.definition.id
@@ -336,7 +348,8 @@ class Connection:
             raise ProgrammingError("the transaction belongs to a Session: call session.rollback()")
         if txn is None:
             return
-        self.drain()
+        for cursor in list(self._cursors):
+            cursor._rolled_back()
         txn.close()
         self._end("rollback")
 
@@ -449,9 +462,14 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------ statements
 
-    def cursor(self) -> Cursor:
+    def cursor(self, *, streaming: bool = False) -> Cursor:
+        """A cursor in this connection's transaction.
+
+        Args:
+            streaming: it may have more rows than memory holds: a rollback ends it, where others are read to their end.
+        """
         self._check_open()
-        return Cursor(self)
+        return Cursor(self, streaming=streaming)
 
     def execute(self, sql: str, params: Any = ()) -> Cursor:
         """As ``cursor().execute``."""
@@ -502,7 +520,7 @@ class Connection:
     def _validate(self, sql: str, statement: Statement, relation: Relation) -> None:
         """Let SQLite check a statement that writes against the tables as declared; the virtual ones know less."""
         if self.foreign_keys and not self.references.sound(relation):
-            with self.shadow.foreign_keys():
+            with self.shadow.foreign_keys(deferred=self.references.deferred):
                 self._explain(sql, statement)
             return
         if self._validated.get(sql) is self.catalog:
@@ -528,6 +546,11 @@ class Connection:
             self._plans.clear()
         self._plans[sql] = (self.catalog, plan)
         return plan
+
+    def interrupt(self) -> None:
+        """End what SQLite runs for this connection, from any thread: the statement is an OperationalError."""
+        if not self.closed:
+            self.main.interrupt()
 
     def close(self) -> None:
         """Close the connection; what is pending is lost. Closing twice is harmless."""

@@ -41,6 +41,10 @@ _PRAGMAS: Final = _SCHEMA_PRAGMAS | {
 }
 
 
+_IN_MEMORY: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
+"""What iterates over rows that need no transaction any more."""
+
+
 class Cursor:
     """A cursor: it runs statements, and reads their rows as they are asked for.
 
@@ -49,10 +53,12 @@ class Cursor:
         rowcount: rows that the statement has changed; -1 for others.
         lastrowid: id of the row inserted last.
         arraysize: rows that ``fetchmany`` gives.
+        streaming: its rows may be more than memory holds: a rollback ends them, as it would not read them to their end.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, streaming: bool = False) -> None:
         self.connection = connection
+        self.streaming = streaming
         self.description: tuple[tuple[Any, ...], ...] | None = None
         self.rowcount = -1
         self.lastrowid: int | None = None
@@ -77,8 +83,7 @@ class Cursor:
         self._rows = None
         self.description, self.rowcount = None, -1
         try:
-            if not isinstance(sql, str):
-                raise ProgrammingError(f"a statement is a str, not {type(sql).__name__}")
+            _check_text(sql)
             if connection.owner is not None:
                 connection.owner.before_statement()
             found = connection._plans.get(sql)
@@ -111,7 +116,8 @@ class Cursor:
         """Run a statement as a transaction of its own; what a conflict undoes is done again."""
         connection = self.connection
         if connection._txn is not None:
-            connection.rollback()  # the reading of an earlier cursor, which is drained
+            connection.drain()
+            connection.rollback()  # the reading of an earlier cursor
         for attempt in range(_RETRIES):
             try:
                 self._statement(sql, statement, params)
@@ -404,6 +410,9 @@ class Cursor:
         self._rows = None
         self.description, self.rowcount = None, -1
         try:
+            _check_text(sql)
+            if not isinstance(params, Iterable):
+                raise ProgrammingError(f"executemany() takes sets of parameters, not {type(params).__name__}")
             if connection.owner is not None:
                 connection.owner.before_statement()
             statement = parse(sql)
@@ -437,6 +446,7 @@ class Cursor:
         connection = self.connection
         rows = [statement.bind(adapted(each)) for each in params]
         if connection.autocommit and connection._txn is not None:
+            connection.drain()
             connection.rollback()
         for attempt in range(_RETRIES):
             try:
@@ -482,10 +492,7 @@ class Cursor:
 
     def fetchone(self) -> Any:
         """The next row, or None."""
-        self._check()
-        rows = self._rows
-        if rows is None:
-            return None
+        rows = self._readable()
         try:
             row = next(rows, None)
         except (Error, apsw.Error) as error:
@@ -496,12 +503,12 @@ class Cursor:
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
         """The next rows, at most ``size``."""
-        self._check()
-        if self._rows is None:
-            return []
+        readable = self._readable()
         wanted = self.arraysize if size is None else size
+        if wanted < 0:
+            raise ProgrammingError(f"fetchmany() takes a number of rows from 0, not {wanted}")
         try:
-            rows = list(islice(self._rows, wanted))
+            rows = list(islice(readable, wanted))
         except (Error, apsw.Error) as error:
             self._failed(error)
         if len(rows) < wanted:
@@ -510,15 +517,21 @@ class Cursor:
 
     def fetchall(self) -> list[Any]:
         """The rest of the rows."""
-        self._check()
-        if self._rows is None:
-            return []
+        readable = self._readable()
         try:
-            rows = list(self._rows)
+            rows = list(readable)
         except (Error, apsw.Error) as error:
             self._failed(error)
         self._read_all()
         return rows
+
+    def _readable(self) -> Iterator[Any]:
+        self._check()
+        if self._rows is None:
+            if self.streaming:
+                return iter(())  # SQLAlchemy fetches from a stream before it looks whether there are rows
+            raise ProgrammingError("there are no rows to fetch: no statement was run, or one that gives none")
+        return self._rows
 
     def _read_all(self) -> None:
         """Nothing is left to read: in AUTOCOMMIT the statement's transaction ends."""
@@ -528,24 +541,46 @@ class Cursor:
             connection.rollback()
 
     def _drain(self) -> None:
-        if self._rows is not None:
+        """Read the rest of the rows into memory: the transaction ends, or the schema changes."""
+        if self._rows is not None and not isinstance(self._rows, _IN_MEMORY):
             try:
                 self._rows = iter(list(self._rows))
             except (Error, apsw.Error) as error:
                 self._rows = raising(translated(error))
 
-    def __iter__(self) -> Iterator[Any]:
-        while (row := self.fetchone()) is not None:
-            yield row
+    def _rolled_back(self) -> None:
+        """The transaction is rolled back."""
+        if not self.streaming:
+            self._drain()
+        elif self._rows is not None and not isinstance(self._rows, _IN_MEMORY):
+            self._let_go()
+            self._rows = raising(
+                ProgrammingError(
+                    "the transaction was rolled back before all rows of this stream were read (read them first, or"
+                    " commit)"
+                )
+            )
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        row = self.fetchone()
+        if row is None:
+            raise StopIteration
+        return row
 
     def close(self) -> None:
         """Close the cursor; the rows not yet read are gone."""
         self.closed = True
+        self._let_go()
+        self.connection._cursors.discard(self)
+
+    def _let_go(self) -> None:
         rows, self._rows = self._rows, None
         close = getattr(rows, "close", None)
         if close is not None:
             close()
-        self.connection._cursors.discard(self)
 
     def setinputsizes(self, sizes: Any) -> None:
         """PEP 249's; nothing to do."""
@@ -566,6 +601,11 @@ class Cursor:
         if known is error:
             raise error
         raise known from error
+
+
+def _check_text(sql: Any) -> None:
+    if not isinstance(sql, str):
+        raise ProgrammingError(f"a statement is a str, not {type(sql).__name__}")
 
 
 def _position(relation: Relation, name: str) -> int:

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import apsw
 
-from kvdialect import exc
-from kvdialect.dialect.connection import Connection
+from kvdialect.dialect.connection import Connection, Warning  # noqa: A004 - PEP 249's name
 from kvdialect.dialect.cursor import Cursor
 from kvdialect.exc import (
     DatabaseError,
@@ -40,10 +39,6 @@ paramstyle: Final = "qmark"
 
 sqlite_version: Final = apsw.sqlite_lib_version()
 sqlite_version_info: Final = tuple(int(part) for part in sqlite_version.split("."))
-
-
-class Warning(exc.Error):  # noqa: A001 - PEP 249's name
-    """PEP 249's Warning; never raised."""
 
 
 class _TypeObject:

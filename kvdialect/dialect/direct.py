@@ -485,7 +485,7 @@ def _is_count(items: Sequence[Token]) -> bool:
 
 
 def _number(text: str, *, negative: bool = False) -> int | float:
-    if "_" in text:
+    if "_" in text or len(text) > 300:  # Python makes no int of thousands of digits
         raise _TooHard
     sign = -1 if negative else 1
     if text.isdigit():

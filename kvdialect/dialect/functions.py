@@ -171,6 +171,15 @@ def _regexp_replace(text: Any, pattern: str | None, replacement: str | None) -> 
 # ------------------------------------------------------------------------------------------ aggregates
 
 
+def _parted(number: int) -> tuple[int, int]:
+    """An integer as the sum of two that floats hold, the second one below 2**14."""
+    if -(1 << 52) < number < 1 << 52:
+        return number, 0
+    small = abs(number) % 16384
+    small = -small if number < 0 else small
+    return number - small, small
+
+
 class _Sum:
     """The state of sum(), in the order of SQLite's own steps, so that floats add up to the same bits.
 
@@ -205,17 +214,14 @@ class _Sum:
             return
         if not self.approximate:
             self.approximate = True
-            self._near_whole(self.exact)
+            self.near, self.error = map(float, _parted(self.exact))
         self._near(number)
 
     def _near_whole(self, number: int) -> None:
-        if -(1 << 52) < number < 1 << 52:
-            self._near(float(number))
-            return
-        small = abs(number) % 16384
-        small = -small if number < 0 else small
-        self._near(float(number - small))
-        self._near(float(small))
+        large, small = _parted(number)
+        self._near(float(large))
+        if small:
+            self._near(float(small))
 
     def _near(self, number: float) -> None:
         before = self.near

@@ -35,7 +35,7 @@ def adapted(params: Any) -> Any:
         return ()
     if isinstance(params, Mapping):
         return {name: value if type(value) in _PLAIN else adapted_value(value) for name, value in params.items()}
-    if isinstance(params, str | bytes) or not isinstance(params, Iterable):
+    if isinstance(params, str | bytes | set | frozenset) or not isinstance(params, Iterable):
         raise ProgrammingError(f"parameters are a sequence or a mapping, not {type(params).__name__}")
     return adapted(list(params))
 

@@ -218,12 +218,14 @@ class Shadow:
             self.unload(key)
 
     @contextmanager
-    def foreign_keys(self) -> Iterator[None]:
-        """Within, SQLite minds foreign keys as it prepares statements. (A PRAGMA would do nothing in a transaction.)"""
+    def foreign_keys(self, *, deferred: bool) -> Iterator[None]:
+        """Within, SQLite minds foreign keys as it prepares statements; a PRAGMA would do nothing in a transaction."""
         self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
+        self.db.execute(f"pragma defer_foreign_keys = {int(deferred)}")
         try:
             yield
         finally:
+            self.db.execute("pragma defer_foreign_keys = 0")
             self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
 
     # ------------------------------------------------------------------------------------------ relations

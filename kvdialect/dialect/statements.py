@@ -151,7 +151,8 @@ class Statement:
         identifiers: all names in it, in lower case: whatever tables it uses are among them.
         reads_schema: it reads ``sqlite_master`` or a function of a pragma.
         parameters: for each parameter, in the order of SQLite's numbers, its name, or None where it has none.
-        text: the statement without ON CONFLICT and RETURNING.
+        text: the statement without ON CONFLICT and RETURNING, and an UPDATE without OR: SQLite itself would end its
+            transaction at an UPDATE OR ROLLBACK that fails.
         schema: of the table that INSERT, UPDATE or DELETE change, if written.
         table: that table.
         alias: another name that the statement uses for it.
@@ -415,15 +416,17 @@ class _Parser:
     def _change(self) -> dict[str, Any]:
         reader = self.reader
         kind = reader.take().word
+        verb = reader.at
         conflict = None
         if kind == "UPDATE":
             conflict = self._resolution()
         else:
             reader.expect("FROM")
+        resolved = reader.at
         schema, table = reader.qualified()
         alias = reader.expect_name() if reader.accept("AS") else None
         cut, returning = self._ends(upsert=False)
-        found = {
+        found: dict[str, Any] = {
             "kind": kind.lower(),
             "schema": schema,
             "table": table,
@@ -432,6 +435,8 @@ class _Parser:
             "assigned": self._assigned(cut) if kind == "UPDATE" else (),
         }
         found.update(self._parts(cut, returning))
+        if conflict is not None:
+            found["text"] = self._joined([(0, verb), (resolved, cut)])
         return found
 
     def _assigned(self, stop: int) -> tuple[str, ...]:
@@ -745,7 +750,7 @@ class _Parser:
             reader.accept("TRANSACTION")
         if verb == "rollback" and reader.accept("TO"):
             verb = "rollback to"
-        if verb in ("release", "rollback to") and reader.word_after():
+        if verb in ("release", "rollback to") and reader.at + 1 < len(self.tokens):
             reader.accept("SAVEPOINT")
         if verb in ("savepoint", "release", "rollback to"):
             savepoint = reader.expect_name()

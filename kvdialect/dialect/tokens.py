@@ -213,15 +213,37 @@ def split(tokens: Sequence[Token], start: int, stop: int) -> list[tuple[int, int
     return ranges
 
 
-def canonical(text: str) -> str:
-    """The same text for expressions that differ in spaces, comments, quotes and upper case of names only."""
+def canonical(text: str, *tables: str | None) -> str:
+    """The same text for expressions that differ only in how they are written.
+
+    That is in spaces, comments, quotes and upper case of names, in parentheses around the whole, in the ways to write
+    ``=`` and ``<>``, and in whether ``tables`` stand before the names of columns.
+    """
+    found = tokenize(text)
+    while len(found) > 1 and found[0].word == "(" and _closes(found):
+        found = found[1:-1]
+    known = {table.lower() for table in tables if table is not None}
     parts = []
-    for token in tokenize(text):
+    for at, token in enumerate(found):
+        qualifies = at + 1 < len(found) and found[at + 1].word == "." and token.name.lower() in known
+        if qualifies or (token.word == "." and at and found[at - 1].name.lower() in known):
+            continue
         if token.kind in ("name", "quoted"):
-            parts.append('"' + token.name.lower().replace('"', '""') + '"')
+            parts.append(quoted(token.name.lower()))
         else:
-            parts.append(token.text)
+            parts.append(_SAME.get(token.word, token.text))
     return " ".join(parts)
+
+
+_SAME: Final = {"==": "=", "!=": "<>"}
+
+
+def _closes(found: Sequence[Token]) -> bool:
+    """Whether the parenthesis at the beginning is closed at the end, and not before."""
+    depth = found[0].depth
+    return next(at for at in range(1, len(found)) if found[at].word == ")" and found[at].depth == depth) == (
+        len(found) - 1
+    )
 
 
 def quoted(name: str) -> str:

@@ -586,10 +586,11 @@ class _RowSets:
 _row_sets: WeakKeyDictionary[Any, _RowSets] = WeakKeyDictionary()
 
 
-def rows_table(connection: Connection, relation: Relation, slot: str) -> str:
+def rows_table(connection: Connection, relation: Relation, slot: str, *, plain: bool = False) -> str:
     """The name of a table that has a relation's columns and shows the rows in ``connection.rowsets[slot]``.
 
-    Each row is a sequence of the values of all columns and, behind them, the row's handle.
+    Each row is a sequence of the values of all columns and, behind them, the row's handle. ``plain`` columns have no
+    affinity and no collation, as SQLite's ``excluded``.
     """
     sets = _row_sets.get(connection)
     if sets is None:
@@ -603,16 +604,17 @@ def rows_table(connection: Connection, relation: Relation, slot: str) -> str:
         connection.main.create_module(known[1], None)
     sets.made += 1
     name = f"_kvdialect_{slot}_{sets.made}"
-    module = _RowsModule(connection, relation, slot)
+    module = _RowsModule(connection, relation, slot, plain=plain)
     connection.main.create_module(name, module, use_bestindex_object=True, eponymous_only=True, read_only=True)
     sets.names[key] = relation, name
     return name
 
 
 class _RowsModule:
-    def __init__(self, connection: Connection, relation: Relation, slot: str) -> None:
+    def __init__(self, connection: Connection, relation: Relation, slot: str, *, plain: bool) -> None:
         self._connection, self._slot = connection, slot
-        self._declaration = _declaration(relation)
+        names = ", ".join(quoted(column.name) for column in relation.columns)
+        self._declaration = f"create table x({names})" if plain else _declaration(relation)
         self._width = relation.width
 
     def Connect(self, _db: Any, _module: str, _schema: str, _name: str, *_args: str) -> tuple[str, _RowsTable]:

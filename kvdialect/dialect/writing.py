@@ -15,11 +15,11 @@ import attrs
 from kvdialect import exc
 from kvdialect.codec.dynamic import apply_affinity
 from kvdialect.dialect import functions
-from kvdialect.dialect.ddltext import index_facts
-from kvdialect.dialect.relations import ROWID_NAMES, Relation
-from kvdialect.dialect.tokens import canonical, quoted, tokenize
+from kvdialect.dialect.relations import Relation
+from kvdialect.dialect.targets import ANY, target_of
+from kvdialect.dialect.tokens import quoted, tokenize
 from kvdialect.dialect.virtual import rows_table
-from kvdialect.schema.definition import ROWID, IndexDefinition
+from kvdialect.schema.definition import ROWID
 from kvdialect.store.writer import RowChanges, conflicts, write_rows
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ class Insertion:
     upserts: Sequence[UpsertClause] = ()
     params: Sequence[Any] = ()
     alias: str | None = None
+    _targets: list[tuple[UpsertClause, Any]] | None = None
+
+    @property
+    def targets(self) -> list[tuple[UpsertClause, Any]]:
+        """The ON CONFLICT clauses, each with what it is about, see :func:`target_of`."""
+        if self._targets is None:
+            self._targets = [(each, target_of(self.relation, each, self.alias)) for each in self.upserts]
+        return self._targets
 
 
 class Writer:
@@ -172,11 +180,11 @@ class Writer:
                 return
             raise
         found = list(conflicts(connection.txn, relation.stored, row))
-        for clause in insertion.upserts if found else ():
+        for clause, target in insertion.targets if found else ():
             for index, key in found:
-                if _is_target(relation, clause, index):
+                if target is ANY or target is index:
                     if not clause.nothing:
-                        self._upsert(insertion, clause, key, values, row)
+                        self._upsert(insertion, clause, key, row)
                     return
         if found:
             if resolution == "IGNORE":
@@ -191,18 +199,19 @@ class Writer:
         self.lastrowid = last
         self._note(relation, inserted)
 
-    def _upsert(
-        self, insertion: Insertion, clause: UpsertClause, key: bytes, values: Values, row: Sequence[Any]
-    ) -> None:
+    def _upsert(self, insertion: Insertion, clause: UpsertClause, key: bytes, row: Sequence[Any]) -> None:
         """DO UPDATE: work out the new values of the row that is there, with ``excluded`` as the row that is not."""
         relation, connection = insertion.relation, self._connection
         current = relation.get(connection.txn, key)
         assert current is not None
         handle = relation.handle(key)
-        excluded = list(row[: len(relation.columns)]) if not relation.is_record else list(values)
+        excluded = relation.values(*relation.stored.codec.encode(tuple(row))[:2])
         connection.rowsets["target"] = [[*current, handle]]
         connection.rowsets["excluded"] = [[*excluded, handle]]
-        sources = {slot: rows_table(connection, relation, slot) for slot in ("target", "excluded")}
+        sources = {
+            "target": rows_table(connection, relation, "target"),
+            "excluded": rows_table(connection, relation, "excluded", plain=True),
+        }
         target = f"{sources['target']} as {quoted(insertion.alias or relation.name)}"
         texts: list[str] = []
         params: list[Any] = []
@@ -281,6 +290,10 @@ class Writer:
         changes = RowChanges(changed=[(key, raw, row)]) if stays else RowChanges(gone=[(key, raw)], new=[row])
         with _worded(relation):
             inserted, changed = write_rows(txn, relation.stored, changes)
+        if not stays:
+            numbered = self._autoincrement(relation) if relation.is_record else relation.alias
+            if numbered is not None and isinstance(new[numbered], int) and new[numbered] > 0:
+                connection.observe_id(relation, new[numbered])
         returned = None if self._quiet else self.returned
         if not self._quiet:
             self.count += 1
@@ -413,33 +426,6 @@ def _column_expressions(expression: str, count: int) -> list[str]:
         body = f"values ({body})"
     row = f"with _kvdialect_row({', '.join(names)}) as ({body})"
     return [f"({row} select {name} from _kvdialect_row)" for name in names]
-
-
-def _is_target(relation: Relation, clause: UpsertClause, index: Any) -> bool:
-    """Whether an ON CONFLICT clause is about this unique index, or about the key if it is None."""
-    if clause.target is None or clause.columns is None:
-        return True
-    if None not in clause.columns:
-        wanted = sorted(name.lower() for name in clause.columns if name is not None)
-    else:
-        wanted = sorted(canonical(part.text) for part in clause.target)
-    if index is None:
-        if relation.rowid and len(wanted) == 1 and wanted[0] not in relation.positions:
-            return wanted[0] in ROWID_NAMES
-        return sorted(relation.columns[at].name.lower() for at in relation.primary_key) == wanted
-    definition: IndexDefinition = index.definition
-    where = clause.target_where
-    if definition.where is not None and where is None:
-        return False
-    if definition.statement is None or relation.is_record:
-        return sorted(part.name.lower() for part in definition.parts) == wanted
-    facts = index_facts(definition.statement)
-    if facts.where is not None and where is not None and canonical(facts.where) != canonical(where.text):
-        return False
-    if not facts.expressions:
-        return sorted(column.name.lower() for column in facts.columns) == wanted
-    has = [*(canonical(quoted(column.name)) for column in facts.columns), *map(canonical, facts.expressions)]
-    return sorted(has) == wanted
 
 
 def _duplicate(relation: Relation, index: Any) -> exc.IntegrityError:

@@ -8,10 +8,12 @@ dialect is reached by SQLAlchemy's plugin loader alone; of its DBAPI's connectio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import CursorResult, IteratorResult, Result
 from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 
@@ -123,7 +125,8 @@ def execute(
     populate = bool(options.pop("populate_existing", False))
     if size is not None:
         options["yield_per"] = size
-    found: CursorResult[Any] = connection.execute(statement, params, execution_options=options)
+    with _own_errors():
+        found: CursorResult[Any] = connection.execute(statement, params, execution_options=options)
     if not found.returns_rows:
         return found
     widths = _widths(statement, len(found.keys()))
@@ -131,7 +134,8 @@ def execute(
     keys = SimpleResultMetaData(names)
     rows: Iterator[Any] = iter(found) if widths is None else _with_objects(session, found, widths, populate)
     if size is None:
-        return IteratorResult(keys, iter([tuple(row) for row in rows]))
+        with _own_errors():
+            return IteratorResult(keys, iter([tuple(row) for row in rows]))
 
     txn = session.transaction
 
@@ -139,13 +143,25 @@ def execute(
         while True:
             if session.transaction is not txn:
                 raise exc.StoreClosed(OVER)
-            chunk = [tuple(row) for row in islice(rows, asked or size)]
+            with _own_errors():
+                chunk = [tuple(row) for row in islice(rows, asked or size)]
             if not chunk:
                 return
             yield chunk
 
     result: Result[Any] = ChunkedIteratorResult(keys, chunks)
     return result.yield_per(size)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise the library's own errors as they are everywhere else in a session, not as those of a DBAPI."""
+    try:
+        yield
+    except sa_exc.DBAPIError as error:
+        if isinstance(error.orig, exc.Error):
+            raise error.orig from error
+        raise
 
 
 Width = tuple[type | None, int, Any]

@@ -228,9 +228,9 @@ class SqlTableCodec:
     def _check_row(self, row: Row) -> Row:
         checked: list[Any] = []
         for field, value in zip(self.definition.fields, row, strict=True):
-            if value is None:
+            if value is None or value != value:  # NaN is NULL to SQLite
                 if not field.nullable:
-                    raise self.refusal(field, value, row)
+                    raise self.refusal(field, None, row)
                 checked.append(None)
                 continue
             try:

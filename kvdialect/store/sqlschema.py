@@ -154,7 +154,8 @@ def drop_view(txn: Transaction, catalog: Catalog, name: str) -> Catalog:
     """Drop a view."""
     _begin(txn, catalog)
     _set(txn, RESERVED_FAMILY, view_key(name), DELETE)
-    views = {each: view for each, view in catalog.views.items() if each != name}
+    views = dict(catalog.views)
+    del views[name]
     return attrs.evolve(catalog, views=MappingProxyType(views))
 
 
@@ -257,7 +258,8 @@ def _put(txn: Transaction, catalog: Catalog, entries: Mapping[str, TableEntry], 
 
 def _forget(txn: Transaction, catalog: Catalog, name: str) -> Catalog:
     _set(txn, RESERVED_FAMILY, table_key(name), DELETE)
-    entries = {each: entry for each, entry in catalog.entries.items() if each != name}
+    entries = dict(catalog.entries)
+    del entries[name]
     return attrs.evolve(catalog, entries=MappingProxyType(entries))
 
 

@@ -192,7 +192,7 @@ def test_upserts_and_returning(session):
 def test_a_failed_statement_undoes_itself_alone(session):
     """As SQL has it: the transaction stays open, with what came before."""
     session.add(coin(50))
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(exc.IntegrityError, match="UNIQUE constraint failed"):
         session.execute(sa.text("insert into coin_records select * from coin_records"))
     session.commit()
 

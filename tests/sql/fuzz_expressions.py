@@ -171,7 +171,11 @@ class Expressions:
         rng = self.rng
         if rng.random() < 0.4:
             return self.value(self.values.of(target))
-        same = [name for name, column in self.source.columns if column.declared == target.declared]
+        same = [
+            name
+            for name, column in self.source.columns
+            if column.declared == target.declared and (target.big or not column.big)
+        ]
         if same and rng.random() < 0.4:
             return rng.choice(same)
         if target.affinity in ("INTEGER", "REAL", "NUMERIC"):
@@ -190,6 +194,23 @@ class Expressions:
         if choice < 0.92:
             return f"({self.condition(depth - 1)})"
         return self.value(self.values.any())
+
+    def plain(self) -> str:
+        """An expression of any sort without comparisons."""
+        rng = self.rng
+        name, column = self.column()
+        form = rng.randrange(8)
+        if form == 0 and column.affinity in ("INTEGER", "NUMERIC") and not column.big:
+            return f"({name} + {self.value(rng.choice(INTS))})"
+        if form == 1:
+            return f"coalesce({name}, {self.value(self.values.of(column))})"
+        if form == 2:
+            return f"typeof({name})"
+        if form == 3 and (text := self.text_column()):
+            return f"{rng.choice(('upper', 'lower', 'length', 'hex'))}({text})"
+        if form == 4:
+            return self.value(self.values.any())
+        return name
 
     def number(self, depth: int = 2) -> str:
         """A number, mostly."""
@@ -248,7 +269,10 @@ class Expressions:
                 return f"({self.condition(depth - 1)} OR {self.condition(depth - 1)})"
             return f"(NOT {self.condition(depth - 1)})"
         name, column = self.column()
-        value = lambda: self.value(self.values.of(column))
+
+        def value() -> str:
+            return self.value(self.values.of(column))
+
         form = rng.randrange(15)
         if form <= 3:
             return f"{name} {rng.choice(('=', '=', '=', '==', '<>', '!='))} {value()}"

@@ -1,4 +1,4 @@
-"""Playing the same steps on kvdialect's SQL door and on the standard library's sqlite3, and comparing all that shows."""
+"""Playing the same steps on kvdialect's SQL door and on the standard library's sqlite3, and comparing what shows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 from fuzz_records import MODELS, NATIVE_TABLES, native_operation, native_rows
+from sql_consistency import check_sql_consistency
 
 from kvdialect import create_engine
 from kvdialect.dialect import dbapi
@@ -40,6 +41,8 @@ class Step:
     """Which of several violations is found first does not depend on the order of rows."""
     fresh: tuple[str, str] | None = None
     """The table and column whose NULL, the first parameter, is given a fresh integer: kvdialect chooses it for both."""
+    many: bool = False
+    """An ``executemany``: the parameters are tuples of them. A failed one is followed by a rollback."""
     native: tuple[Any, ...] | None = None
     """An operation through kvdialect.Session, for which ``sql`` is the counterpart."""
 
@@ -62,7 +65,8 @@ class Known:
 
 
 _UNUSED = -(10**9)
-_OLD = sqlite3.sqlite_version_info < (3, 41)
+OLD = sqlite3.sqlite_version_info < (3, 41)
+"""Its RETURNING gives ints and floats for each other, compares without affinities, and takes NULL for NOT NULL."""
 
 KNOWN = (
     Known(
@@ -72,7 +76,7 @@ KNOWN = (
     Known(
         "ids have gaps",
         "they come from an allocator, so that writers do not conflict",
-        "Step.fresh: kvdialect's id is given to sqlite; it must be new, and larger than any with AUTOINCREMENT",
+        "Step.fresh: kvdialect's id is given to sqlite; it must be larger than all that are there",
     ),
     Known(
         "rows without `ORDER BY`", "SQLite promises none either", "rows are compared as multisets unless Step.ordered"
@@ -101,6 +105,16 @@ KNOWN = (
         "a wrong type undoes",
         "SQLite keeps no journal of a statement in which it expects no error that undoes it",
         "no wrong types in several rows of INSERT OR ... into an INTEGER PRIMARY KEY or a STRICT table",
+    ),
+    Known(
+        "`executemany` is undone as a whole",
+        "all rows of it are one statement",
+        "Step.many: a rollback follows one that fails",
+    ),
+    Known(
+        "text `IN (SELECT` numbers",
+        "for IN, SQLite asks a virtual table for one number after the other, and says of none that it was a column's",
+        "no such pairs of columns",
     ),
     Known("text is UTF-8", "a blob that is no text is not made one", "no text functions over such blobs"),
 )
@@ -161,7 +175,10 @@ class Side:
             self.before(connection)
             cursor = connection.cursor()
             try:
-                cursor.execute(step.sql, tuple(parameters))
+                if step.many:
+                    cursor.executemany(step.sql, parameters)
+                else:
+                    cursor.execute(step.sql, tuple(parameters))
                 rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else None
                 columns = tuple(entry[0] for entry in cursor.description or ())
                 return Outcome(None, "", rows, cursor.rowcount, columns, cursor.lastrowid)
@@ -230,7 +247,8 @@ class Sqlite(Side):
 
     def open(self) -> None:
         """Two connections for the steps, and one for what a Session does."""
-        self.connections = [sqlite3.connect(self.path, isolation_level=None) for _ in range(3)]
+        # A statement that was prepared while defer_foreign_keys was on would still have no journal when it is off.
+        self.connections = [sqlite3.connect(self.path, isolation_level=None, cached_statements=0) for _ in range(3)]
         for connection in self.connections:
             for pragma in (
                 "journal_mode=WAL",
@@ -293,7 +311,7 @@ class Play:
         self.right = Sqlite(folder)
         self.done: list[Step] = []
 
-    def __enter__(self) -> Play:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -317,10 +335,23 @@ class Play:
         except Exception as error:
             raise Difference(f"kvdialect raised {type(error).__name__}: {error}", self.done) from error
 
+    def check(self) -> None:
+        """Look at what the store has committed: each row must have its index entries, and there must be no others.
+
+        Raises:
+            Difference: if it is not so.
+        """
+        if isinstance(self.left, Kvdialect):
+            try:
+                check_sql_consistency(self.left.engine)
+            except AssertionError as error:
+                raise Difference(f"the store is inconsistent: {error}", self.done) from error
+
     def _step(self, step: Step) -> Outcome:
         if step.sql == "REOPEN":
             self.left.reopen()
             self.right.reopen()
+            self.check()
             return Outcome()
         if step.native is not None:
             left, right = self.left.native(step), self.right.native(step)
@@ -330,7 +361,7 @@ class Play:
                 return right
             for table, ours in native_rows(self.left.engine).items():
                 names = ", ".join(f'"{name}"' for name in ours[0])
-                theirs = self.right.connections[2].execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
+                theirs = self.right.connections[2].execute(f"SELECT {names} FROM {table}").fetchall()
                 self._rows(Step(table), ours[1], theirs)
             return right
         left = self.left.execute(step, step.parameters)
@@ -341,7 +372,7 @@ class Play:
             parameters = [_UNUSED if given is None else given, *parameters[1:]]
         right = self.right.execute(step, parameters)
         self._compare(step, left, right)
-        if step.sql == "COMMIT" and right.error:
+        if (step.sql == "COMMIT" or step.many) and right.error:
             self.left.connection(step.connection).rollback()
             self.right.connection(step.connection).rollback()
         return attrs.evolve(right, open=self.right.connection(step.connection).in_transaction)
@@ -351,13 +382,13 @@ class Play:
         table, column = step.fresh
         connection = self.right.connection(step.connection)
         self.right.before(connection)
-        if given is None or connection.execute(f'SELECT 1 FROM {table} WHERE "{column}" = ?', (given,)).fetchone():  # noqa: S608
-            return None  # an upsert that updated
-        declared = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.strip('"'),)).fetchone()
-        if declared and "AUTOINCREMENT" in declared[0]:
-            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.strip('"'),)).fetchone()
-            if row and given <= row[0]:
-                raise Difference(f"AUTOINCREMENT gave {given} after {row[0]}")
+        found = Step(f'SELECT 1 FROM {table} WHERE "{column}" = ?', connection=step.connection)
+        ours = self.left.execute(found, (given,))
+        if not ours.rows or connection.execute(found.sql, (given,)).fetchone():
+            return None  # an upsert that updated: then the id is that of an earlier row, maybe of another table
+        [(highest,)] = connection.execute(f'SELECT max("{column}") FROM {table}')
+        if highest is not None and 0 < highest < 2**62 and given <= highest:
+            raise Difference(f"{given} was given after {highest}")
         return given
 
     def _compare(self, step: Step, left: Outcome, right: Outcome) -> None:
@@ -387,7 +418,7 @@ class Play:
             raise Difference(f"rowcount of kvdialect: {left.rowcount}\nsqlite3: {right.rowcount}")
 
     def _rows(self, step: Step, left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> None:
-        form = as_equal if step.loose else as_number if step.whole and _OLD else exact
+        form = as_equal if step.loose else as_number if step.whole and OLD else exact
         ours, theirs = [form(row) for row in left], [form(row) for row in right]
         if (ours == theirs) if step.ordered else (Counter(ours) == Counter(theirs)):
             return
@@ -410,6 +441,7 @@ def replay(engine_name: str, steps: Sequence[Step]) -> Difference | None:
         try:
             for step in steps:
                 play.step(step)
+            play.check()
         except Difference as difference:
             return difference
     return None

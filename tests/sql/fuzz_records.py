@@ -38,10 +38,10 @@ class Chapter:
 
 
 NATIVE_TABLES = (
-    "CREATE TABLE authors (id BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, email TEXT UNIQUE, born BIGINT,"
-    " died BIGINT, score REAL, seal BLOB)",
-    "CREATE TABLE chapters (book TEXT NOT NULL, number BIGINT NOT NULL, author_id BIGINT, title TEXT NOT NULL,"
-    " PRIMARY KEY (book, number)) WITHOUT ROWID",
+    """CREATE TABLE authors (id BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, email TEXT UNIQUE, born BIGINT,
+    died BIGINT, score REAL, seal BLOB)""",
+    """CREATE TABLE chapters (book TEXT NOT NULL, number BIGINT NOT NULL, author_id BIGINT, title TEXT NOT NULL,
+    PRIMARY KEY (book, number)) WITHOUT ROWID""",
 )
 CLASSES: dict[str, type[Any]] = {"authors": Author, "chapters": Chapter}
 COLUMNS = {

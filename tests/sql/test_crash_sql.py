@@ -72,7 +72,7 @@ def test_kill_9_tears_nothing_at_the_sql_door(name, tmp_path):
                 assert last in (acknowledged, acknowledged + 1)
                 extra = [table for table in sa.inspect(connection).get_table_names() if table.startswith("extra_")]
                 assert extra == [f"extra_{last // 7 * 7}"]
-                assert connection.execute(sa.text(f"select * from {extra[0]}")).all() == [(1, "x"), (2, "y")]  # noqa: S608
+                assert connection.execute(sa.text(f"select * from {extra[0]}")).all() == [(1, "x"), (2, "y")]
             engine.dispose()
             acknowledged = last
 

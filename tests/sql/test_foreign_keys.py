@@ -1,5 +1,4 @@
 """Foreign keys at the SQL door: what SQLite does, statement by statement; and what two transactions may not do."""
-# ruff: noqa: S608 - the statements are the test's own
 
 from __future__ import annotations
 

@@ -167,9 +167,9 @@ def test_a_wide_integer_may_be_written_and_bound(connection):
 def test_numbers_beyond_sql_are_compared_as_numbers(connection, bound):
     """As parameters, on whatever way the rows are found."""
     for where in ("amount > ?", "amount >= ? and id + 0 > 0", "coalesce(amount, 0) > ?"):
-        assert rows(connection, f"select id from coins where {where}", (bound,)) == [(3,)]  # noqa: S608
+        assert rows(connection, f"select id from coins where {where}", (bound,)) == [(3,)]
         below = where.replace(">= ?", "< ?").replace("> ?", "< ?")
-        found = rows(connection, f"select id from coins where {below} order by id", (bound,))  # noqa: S608
+        found = rows(connection, f"select id from coins where {below} order by id", (bound,))
         assert found == [(1,), (2,), (4,)]
     assert rows(connection, "select count(*) from coins where amount < ?", (2**64,)) == [(4,)]
     assert rows(connection, "select count(*) from coins where amount < ? and id + 0 > 0", (1e30,)) == [(4,)]
@@ -179,7 +179,7 @@ def test_what_is_no_wide_integer_is_refused(connection):
     """A float has lost digits, and other numbers have no place in the column."""
     for value in ("-1", "1.8e19", "18446744073709551616", "x'01'", "1.5", "'many'"):
         with pytest.raises(exc.DataError, match=r"coins\.amount"):
-            connection.execute(f"insert into coins values (10, {value}, 0)")  # noqa: S608
+            connection.execute(f"insert into coins values (10, {value}, 0)")
     connection.rollback()
 
 

@@ -1,5 +1,4 @@
 """Statements run on a store and on SQLite side by side, which must do the same."""
-# ruff: noqa: S608 - the statements are the tests' own
 
 from __future__ import annotations
 
@@ -117,7 +116,8 @@ class Twins:
     def _outcome(self, connection: Any, sql: str, params: tuple[Any, ...]) -> Outcome:
         try:
             cursor = connection.execute(sql, params)
-            return "rows", (sorted(map(repr, map(tuple, cursor.fetchall()))), cursor.rowcount)
+            rows = cursor.fetchall() if cursor.description else []
+            return "rows", (sorted(map(repr, map(tuple, rows))), cursor.rowcount)
         except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
             self.message = str(error)
             return _error(error)
