@@ -780,6 +780,9 @@ class Grammar:
     def _conflict_action(self, table: Table, parameters: list[Any], name: str, fresh: bool) -> str:
         rng = self.rng
         candidates = [c for c in table.writable if c.name != table.alias]
+        if table.to_itself:
+            # Where DO UPDATE sets what the table's own rows refer to, SQLite takes rows that refer to nothing.
+            candidates = [c for c in candidates if c.name not in table.watched]
         chosen = rng.sample(candidates, min(len(candidates), rng.randrange(1, 3)))
         if not chosen or rng.random() < 0.35:
             return " DO NOTHING"
