@@ -284,6 +284,8 @@ class _Parser:
             raise _refused(f"CREATE VIRTUAL TABLE ... USING {module}", "tables are rows of the store")
         if words[0] in ("ATTACH", "DETACH"):
             raise _refused(f"{words[0]} DATABASE", "a connection works on one store")
+        if words[0] == "VACUUM" and any(token.word == "INTO" for token in tokens[1:3]):
+            raise _refused("VACUUM INTO", "copy the directory of a store that nobody has open")
         for at, token in enumerate(tokens):
             if token.word == ";":
                 raise exc.ProgrammingError("one statement at a time: there is more text behind the semicolon")

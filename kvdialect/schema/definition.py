@@ -18,6 +18,8 @@ ROWID: Final = "\0rowid"
 
 IndexState = Literal["building", "readable"]
 
+_NO_OPTIONS: Final = ColumnFamilyOptions()
+
 
 @attrs.frozen(kw_only=True)
 class FieldDefinition:
@@ -78,7 +80,7 @@ class IndexDefinition:
     include: tuple[str, ...] = ()
     kind: Literal["ordered", "multi"] = "ordered"
     state: IndexState = attrs.field(default="readable", eq=False)
-    options: ColumnFamilyOptions = attrs.field(factory=ColumnFamilyOptions, eq=False)
+    options: ColumnFamilyOptions = attrs.field(default=_NO_OPTIONS, eq=False)
     id: int = attrs.field(default=0, eq=False)
     statement: str | None = None
 
@@ -135,7 +137,7 @@ class TableDefinition:
     foreign_keys: tuple[ForeignKeyDefinition, ...] = ()
     format: Literal["msgpack", "bincode"] = "msgpack"
     version: int = 1
-    options: ColumnFamilyOptions = attrs.field(factory=ColumnFamilyOptions, eq=False)
+    options: ColumnFamilyOptions = attrs.field(default=_NO_OPTIONS, eq=False)
     layout: Literal["record", "rowid", "key"] = "record"
     statement: str | None = None
 

@@ -147,8 +147,8 @@ def test_memory_is_bounded(tmp_path):
         stream = connection.execution_options(yield_per=1000)
         at_once = peak(count // 4, lambda: len(connection.execute(select(lines).limit(count // 4)).all()))
         by_core = peak(count, lambda: sum(len(part) for part in stream.execute(select(lines)).partitions()))
-        objects = select(Line).limit(count // 8).execution_options(yield_per=1000)
-        by_orm = peak(count // 8, lambda: sum(1 for _ in session.scalars(objects)))
+        objects = select(Line).limit(count // 20).execution_options(yield_per=1000)
+        by_orm = peak(count // 20, lambda: sum(1 for _ in session.scalars(objects)))
     engine.dispose()
 
     assert by_core < at_once / 10

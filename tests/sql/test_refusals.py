@@ -1,0 +1,116 @@
+"""What the SQL door does not offer is refused with NotSupportedError that names it, and leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from kvdialect import exc
+
+TRIGGER = "AFTER INSERT ON t BEGIN DELETE FROM t; END"
+
+
+@pytest.fixture
+def connection():
+    engine = sa.create_engine("kvdialect+memory://")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+        connection.exec_driver_sql("INSERT INTO t (a) VALUES ('x')")
+        connection.commit()
+        yield connection
+    engine.dispose()
+
+
+def seen(connection: sa.Connection) -> list[tuple]:
+    return [
+        *connection.exec_driver_sql("SELECT type, name FROM sqlite_master UNION ALL SELECT 'row', a FROM t"),
+        *connection.exec_driver_sql("SELECT 'database', name FROM pragma_database_list"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("feature", "statement"),
+    [
+        ("CREATE TRIGGER", f"CREATE TRIGGER tr {TRIGGER}"),
+        ("CREATE TRIGGER", f"create temp trigger if not exists tr {TRIGGER}"),
+        ("CREATE TRIGGER", f"CREATE /* a */ TEMPORARY -- b\n TRIGGER tr {TRIGGER}"),
+        ("CREATE TRIGGER", "CREATE TRIGGER main.tr INSTEAD OF DELETE ON v BEGIN SELECT 1; END"),
+        ("DROP TRIGGER", "DROP TRIGGER IF EXISTS tr"),
+        ("USING fts5", "CREATE VIRTUAL TABLE f USING fts5(a)"),
+        ("USING fts4", "CREATE VIRTUAL TABLE f USING fts4"),
+        ("USING rtree", "create virtual table if not exists main.f using rtree(id, low, high)"),
+        ("USING kvdialect", "CREATE VIRTUAL TABLE f USING kvdialect(1)"),
+        ("ATTACH", "ATTACH 'other.db' AS other"),
+        ("ATTACH", "attach database ':memory:' as other"),
+        ("DETACH", "DETACH main"),
+        ("load_extension", "SELECT load_extension('x')"),
+        ("load_extension", "SELECT a FROM t WHERE LOAD_EXTENSION ('x', 'y')"),
+        ("load_extension", "EXPLAIN SELECT \"load_extension\"('x')"),
+        ("load_extension", "CREATE VIEW v AS SELECT load_extension('x')"),
+        ("load_extension", "CREATE TABLE u (a CHECK (load_extension('x') IS NULL))"),
+        ("VACUUM INTO", "VACUUM INTO 'copy.db'"),
+        ("VACUUM INTO", "vacuum main into 'copy.db'"),
+        ("ON CONFLICT REPLACE", "CREATE TABLE u (a UNIQUE ON CONFLICT REPLACE)"),
+        ("ON CONFLICT IGNORE", "CREATE TABLE u (a NOT NULL ON CONFLICT IGNORE)"),
+        ("ON CONFLICT ROLLBACK", "CREATE TABLE u (a, b, PRIMARY KEY (a, b) ON CONFLICT ROLLBACK)"),
+        ("PRAGMA journal_mode", "PRAGMA journal_mode = WAL"),
+        ("PRAGMA writable_schema", "PRAGMA main.writable_schema(1)"),
+        ("PRAGMA synchronous", "PRAGMA synchronous"),
+        ("PRAGMA user_version", "PRAGMA user_version = 5"),
+        ("PRAGMA trusted_schema", "PRAGMA trusted_schema = ON"),
+    ],
+)
+def test_a_refusal_names_the_feature(connection, tmp_path, monkeypatch, feature, statement):
+    """The error says what is not offered; nothing of the statement happened, and the transaction goes on."""
+    monkeypatch.chdir(tmp_path)
+    connection.exec_driver_sql("INSERT INTO t (a) VALUES ('y')")
+    before = seen(connection)
+    with pytest.raises(sa.exc.NotSupportedError) as caught:
+        connection.exec_driver_sql(statement)
+
+    assert isinstance(caught.value.orig, exc.NotSupportedError)
+    assert feature in str(caught.value.orig)
+    assert seen(connection) == before
+    connection.commit()
+    assert seen(connection) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE sqlite_master SET sql = ''",
+        "DELETE FROM sqlite_schema",
+        "DROP TABLE sqlite_master",
+        "ALTER TABLE sqlite_master ADD COLUMN a",
+        "CREATE INDEX ix ON sqlite_master (name)",
+        "CREATE TABLE sqlite_x (a)",
+        "SELECT readfile('/etc/passwd')",
+        "SELECT writefile('copy.db', a) FROM t",
+    ],
+)
+def test_what_sqlite_refuses_itself_stays_refused(connection, tmp_path, monkeypatch, statement):
+    """The schema is written by DDL alone, and no function reaches files."""
+    monkeypatch.chdir(tmp_path)
+    before = seen(connection)
+    with pytest.raises(sa.exc.OperationalError):
+        connection.exec_driver_sql(statement)
+
+    assert seen(connection) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("statement", ["VACUUM", "ANALYZE", "ANALYZE t", "REINDEX", "REINDEX t", "VACUUM main"])
+def test_what_the_engines_do_themselves_is_taken(connection, statement):
+    """A program may ask for upkeep of SQLite's files; there is nothing to do, and it is no error."""
+    before = seen(connection)
+    connection.exec_driver_sql(statement)
+    assert seen(connection) == before
+
+
+def test_words_of_refused_statements_are_names_too(connection):
+    """A table or column may be called as a refused feature is."""
+    connection.exec_driver_sql('CREATE TABLE attach (trigger TEXT, load_extension INTEGER, "virtual" TEXT)')
+    connection.exec_driver_sql("INSERT INTO attach VALUES ('CREATE TRIGGER', 1, 'load_extension(1)')")
+    query = "SELECT trigger, load_extension FROM attach WHERE load_extension IN (1)"
+    assert connection.exec_driver_sql(query).all() == [("CREATE TRIGGER", 1)]
