@@ -519,19 +519,23 @@ class Connection:
 
     def _validate(self, sql: str, statement: Statement, relation: Relation) -> None:
         """Let SQLite check a statement that writes against the tables as declared; the virtual ones know less."""
-        if self.foreign_keys and not self.references.sound(relation):
-            with self.shadow.foreign_keys(deferred=self.references.deferred):
-                self._explain(sql, statement)
+        count = len(statement.parameters)
+        if self._mind_keys(sql, relation, count) or self._validated.get(sql) is self.catalog:
             return
-        if self._validated.get(sql) is self.catalog:
-            return
-        self._explain(sql, statement)
+        self._explain(sql, count)
         if len(self._validated) > 2000:
             self._validated.clear()
         self._validated[sql] = self.catalog
 
-    def _explain(self, sql: str, statement: Statement) -> None:
-        count = len(statement.parameters)
+    def _mind_keys(self, sql: str, relation: Relation, count: int = 0) -> bool:
+        """Let SQLite check a statement that may come upon foreign keys which cannot be used; whether it is one."""
+        if not self.foreign_keys or self.references.sound(relation):
+            return False
+        with self.shadow.foreign_keys(deferred=self.references.deferred):
+            self._explain(sql, count)
+        return True
+
+    def _explain(self, sql: str, count: int) -> None:
         cursor = self.shadow.db.cursor()
         cursor.execute(f"explain {sql}", (None,) * count or None)
         cursor.close(True)  # what it explains is not read: it shows blobs as text

@@ -173,6 +173,7 @@ class SchemaStatements:
             self._shadow.ensure_all()  # other tables and views may name what is altered
         dropped = self._target(does) if does.verb == "drop" and does.object == "table" else None
         if dropped is not None and connection.foreign_keys:
+            connection._mind_keys(sql, dropped)
             connection.references.dropping(dropped)
         about = self._about(does)
         before = self._objects(about)

@@ -298,4 +298,5 @@ class Expressions:
         if form == 13:
             return f"{self.text(depth - 1)} = {self.text(depth - 1)}"
         collation = rng.choice(("NOCASE", "BINARY", "RTRIM"))
-        return f"{self.text(0)} = {self.value(rng.choice(TEXTS))} COLLATE {collation}"
+        # (On the right, SQLite 3.40 forgets it where OR makes an IN of several.)
+        return f"{self.text(0)} COLLATE {collation} = {self.value(rng.choice(TEXTS))}"

@@ -584,13 +584,14 @@ class Grammar:
         column = Column(f"n{self.serial}", declared)
         text = f"n{self.serial} {declared}"
         earlier = [c for c in table.columns if not c.generated and not c.big]
+        strays = 0 if table.strict else 0.08  # releases of SQLite differ in when they look at the type of a default
         roll = rng.random()
         if roll < 0.25:
-            value = self.values.of(column, nulls=0)
+            value = self.values.of(column, nulls=0, strays=strays)
             text += f" NOT NULL DEFAULT {literal(value)}"
             column = attrs.evolve(column, nullable=False, default=literal(value))
         elif roll < 0.5:
-            value = self.values.of(column)
+            value = self.values.of(column, strays=strays)
             text += f" DEFAULT {literal(value)}"
             column = attrs.evolve(column, default=literal(value))
         elif roll < 0.6 and earlier and declared in ("INTEGER", "TEXT"):
@@ -672,6 +673,8 @@ class Grammar:
         if rng.random() < 0.25:
             columns = [c for c in columns if rng.random() < 0.75] or columns
         resolution = f" OR {rng.choice(RESOLUTIONS)}" if rng.random() < 0.25 else ""
+        if table.to_itself and "REPLACE" in resolution:
+            resolution = ""
         fresh = None
         # Of a row that refers to itself the id would have to be known.
         if table.alias and not table.to_itself and rng.random() < 0.45:
@@ -736,7 +739,9 @@ class Grammar:
         if upserted:
             text += self._upsert(table, parameters, alias or table.sql, fresh=bool(fresh))
         text += self._returning(table, parameters)
-        return Step(text, tuple(parameters), fresh=fresh, message=rows == 1, whole=" RETURNING " in text)
+        return Step(
+            text, tuple(parameters), fresh=fresh, message=rows == 1 and not table.strict, whole=" RETURNING " in text
+        )
 
     def _insert_many(self, table: Table, columns: list[Column], resolution: str, target: str, alias: str) -> Step:
         """An executemany of one row each."""
@@ -848,6 +853,8 @@ class Grammar:
             return self._to_one_value(table, rng.choice(alone))
         parameters: list[Any] = []
         resolution = f" OR {rng.choice(RESOLUTIONS)}" if rng.random() < 0.2 else ""
+        if table.to_itself and "REPLACE" in resolution:
+            resolution = ""
         many = rng.random() < 0.5 and not table.to_itself and "FAIL" not in resolution
         candidates = [c for c in table.writable if not many or c.name not in table.watched]
         if not candidates:
@@ -1071,8 +1078,10 @@ class Grammar:
         text = f"{tables[0].sql} AS j0"
         seen = Source.of(tables[0].columns, "j0")
         for alias, table in zip(aliases[1:], tables[1:], strict=True):
-            own = Source.of(table.columns, alias)
             kind = rng.choice(("JOIN", "JOIN", "LEFT JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"))
+            # SQLite 3.40 loses generated columns that it reads from an index there.
+            stored = [c for c in table.columns if not (c.generated and kind in ("RIGHT JOIN", "FULL JOIN"))]
+            own = Source.of(stored, alias)
             left, right = rng.choice(seen.names()), rng.choice(own.names())
             condition = f"{left} = {right}"
             if rng.random() < 0.3:

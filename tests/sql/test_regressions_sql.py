@@ -46,6 +46,20 @@ def test_which_statements_a_broken_foreign_key_refuses(twins):
         twins.run(statement)
 
 
+def test_dropping_a_table_near_a_broken_foreign_key(twins):
+    """DROP TABLE is refused where an action that it may set off comes upon the key, rows or none."""
+    twins.script(
+        "create table q (a int, b int, foreign key (a, b) references r (id, missing))",
+        "create table p (id integer primary key)",
+        "create table c (x primary key, foreign key (x) references p on delete set default)",
+        "create table r (id int, c int references c on update cascade)",
+        "drop table q",
+        "create table s (a int, b int, foreign key (a, b) references r (c, missing))",
+    )
+    assert twins.refused("drop table p").startswith("foreign key mismatch")
+    twins.script("drop table s", "drop table p")
+
+
 def test_a_broken_foreign_key_of_a_table_to_itself(twins):
     """An update that touches neither side of such a key is no matter of it."""
     twins.script(
@@ -210,6 +224,23 @@ def test_ids_given_by_an_update_are_not_given_again(memory):
         connection.execute("insert into t (a) values (2)")
 
     assert connection.execute("select count(*), min(id) from t").fetchall() == [(6, 4)]
+    connection.close()
+
+
+@pytest.mark.parametrize("autoincrement", ["", "autoincrement"])
+def test_no_id_is_given_twice(memory, autoincrement):
+    """The id of a row that was deleted, or never committed, is not given to another."""
+    connection = dbapi.connect(store=memory)
+    connection.execute(f"create table t (id integer primary key {autoincrement}, a)")
+    connection.execute("insert into t values (7, 1)")
+    connection.commit()
+    seen = [7]
+    for end in (connection.commit, connection.rollback, connection.commit):
+        connection.execute("delete from t")
+        seen.append(connection.execute("insert into t (a) values (2)").lastrowid)
+        end()
+
+    assert seen == sorted(set(seen))
     connection.close()
 
 
