@@ -15,8 +15,7 @@ from sqlalchemy.dialects.sqlite.base import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 
 from kvdialect import exc
-from kvdialect.codec.jsontext import text_reader, text_writer
-from kvdialect.schema.types import UnsignedInteger, kind_of
+from kvdialect.schema.types import UnsignedInteger, json_binder, json_literal, json_reader, kind_of
 
 _WIDE: Final = 1 << 63
 _EXACT_DIGITS: Final = 15
@@ -120,23 +119,10 @@ class KvArray(sa.ARRAY[Any]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG002
-        kind = kind_of(self)
-        write = text_writer(kind)
+        return json_binder(kind_of(self))
 
-        def process(value: Any) -> Any:
-            if value is None:
-                return None
-            try:
-                return write(kind.check(value))
-            except (ValueError, TypeError) as error:
-                raise exc.DataError(f"a value is {value!r:.80}; allowed: {kind.allowed}", value=value) from error
-
-        return process
-
-    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
-        bound = self.bind_processor(dialect)
-        return lambda value: "'" + bound(value).replace("'", "''") + "'"
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        return json_literal(kind_of(self))
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
-        read = text_reader(kind_of(self))
-        return lambda value: None if value is None else read(value)
+        return json_reader(kind_of(self))

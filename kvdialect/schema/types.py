@@ -125,41 +125,54 @@ class Structured(sa.JSON):
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
         """Values as SQL has them: checked, as JSON text."""
-        kind = self.kind
-        write = text_writer(kind)
+        return json_binder(self.kind)
 
-        def process(value: Any) -> str | None:
-            if value is None or value is sa.null():
-                return None
-            try:
-                return write(kind.check(value))
-            except (ValueError, TypeError) as error:
-                raise exc.DataError(f"a value is {value!r:.80}; allowed: {kind.allowed}", value=value) from error
-
-        return process
-
-    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
-        bind = self.bind_processor(dialect)
-
-        def process(value: Any) -> str:
-            text = bind(value)
-            return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
-
-        return process
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        return json_literal(self.kind)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
-        read = text_reader(self.kind)
-
-        def process(value: str | None) -> Any:
-            return None if value is None else read(value)
-
-        return process
+        return json_reader(self.kind)
 
     @property
     def element_type(self) -> TypeEngine[Any]:
         """The type of a list's elements."""
         arguments = typing.get_args(_stripped(self.annotation)[0])
         return resolve_annotation(arguments[0]).type if arguments and arguments[0] is not Any else sa.JSON()
+
+
+def json_binder(kind: Kind) -> Callable[[Any], str | None]:
+    """What checks values of a kind and makes JSON text of them, as SQL has them; of None nothing.
+
+    It raises DataError for a value that the kind does not take.
+    """
+    write = text_writer(kind)
+
+    def process(value: Any) -> str | None:
+        if value is None or value is sa.null():
+            return None
+        try:
+            return write(kind.check(value))
+        except (ValueError, TypeError) as error:
+            raise exc.DataError(f"a value is {value!r:.80}; allowed: {kind.allowed}", value=value) from error
+
+    return process
+
+
+def json_literal(kind: Kind) -> Callable[[Any], str]:
+    """As :func:`json_binder`, as a literal of SQL."""
+    bind = json_binder(kind)
+
+    def process(value: Any) -> str:
+        text = bind(value)
+        return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+
+    return process
+
+
+def json_reader(kind: Kind) -> Callable[[str | None], Any]:
+    """What makes values of a kind of JSON text."""
+    read = text_reader(kind)
+    return lambda text: None if text is None else read(text)
 
 
 Int8 = Annotated[int, SignedInteger(8)]
