@@ -23,6 +23,7 @@ from kvdialect.dialect.writing import Writer
 from kvdialect.exc import OperationalError, ProgrammingError
 from kvdialect.schema.sqlrows import HIGHEST
 from kvdialect.storage.batch import decode_counter
+from kvdialect.storage.engine import Children
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store import sqlschema
 from kvdialect.store.catalog import Catalog
@@ -119,7 +120,7 @@ class Connection:
         self._sqlite_begun = False
         self._before: _Savepoint | None = None
         self._savepoints: list[_Savepoint] = []
-        self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        self._cursors = Children()
         self._plans: dict[str, tuple[Catalog, Any]] = {}
         self._seen: dict[str, Catalog] = {}
         self._validated: dict[str, Catalog] = {}
@@ -309,7 +310,7 @@ class Connection:
         """The borrowed transaction is over, committed or not."""
         if self.borrowed:
             self.borrowed, self.owner = False, None
-            for cursor in list(self._cursors):
+            for cursor in self._cursors:
                 cursor.close()
             self._end("commit" if committed else "rollback")
 
@@ -348,7 +349,7 @@ class Connection:
             raise ProgrammingError("the transaction belongs to a Session: call session.rollback()")
         if txn is None:
             return
-        for cursor in list(self._cursors):
+        for cursor in self._cursors:
             cursor._rolled_back()
         txn.close()
         self._end("rollback")
@@ -502,7 +503,7 @@ class Connection:
 
     def drain(self) -> None:
         """Read the rest of what open cursors read, which ends with the transaction."""
-        for cursor in list(self._cursors):
+        for cursor in self._cursors:
             cursor._drain()
 
     def _ensure(self, sql: str, statement: Statement) -> None:
@@ -561,7 +562,7 @@ class Connection:
         if self.closed:
             return
         try:
-            for cursor in list(self._cursors):
+            for cursor in self._cursors:
                 cursor.close()
             if self._txn is not None and not self.borrowed:
                 self._txn.close()

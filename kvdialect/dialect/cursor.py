@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import apsw
 
 from kvdialect.dialect import functions, virtual
-from kvdialect.dialect.parameters import adapted, raising, translated
+from kvdialect.dialect.parameters import adapted, plain_rows, raising, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
 from kvdialect.dialect.statements import Statement, parse
 from kvdialect.dialect.tokens import quoted
@@ -444,7 +444,9 @@ class Cursor:
 
     def _bulk(self, sql: str, statement: Statement, params: Iterable[Any]) -> None:
         connection = self.connection
-        rows = [statement.bind(adapted(each)) for each in params]
+        rows = list(params)
+        if not plain_rows(rows, len(statement.parameters)):
+            rows = [statement.bind(adapted(each)) for each in rows]
         if connection.autocommit and connection._txn is not None:
             connection.drain()
             connection.rollback()
@@ -574,7 +576,6 @@ class Cursor:
         """Close the cursor; the rows not yet read are gone."""
         self.closed = True
         self._let_go()
-        self.connection._cursors.discard(self)
 
     def _let_go(self) -> None:
         rows, self._rows = self._rows, None

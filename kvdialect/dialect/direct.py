@@ -9,7 +9,7 @@ gives is what SQLite would give.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -544,20 +544,15 @@ def _ranged(
 
 
 def _shown(relation: Relation, positions: Sequence[int]) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """What makes the tuples that a statement gives of records."""
-    stored = relation.stored
+    """What makes the tuples that a statement gives of records, without code of Python's for each where that can be."""
     width = len(relation.columns)
-    values: Callable[[bytes, bytes], Any] = relation.values
-    whole = tuple(positions) == tuple(range(width))
-    if not relation.is_record:
-        values = stored.codec.decode
-        whole = whole and len(stored.definition.fields) == width
-    if whole:
-        if not relation.is_record:
-            return lambda pairs: (values(key, raw) for key, raw in pairs)
-        return lambda pairs: (tuple(values(key, raw)) for key, raw in pairs)
-    if len(positions) == 1:
-        [at] = positions
-        return lambda pairs: ((values(key, raw)[at],) for key, raw in pairs)
-    pick = itemgetter(*positions)
-    return lambda pairs: (pick(values(key, raw)) for key, raw in pairs)
+    decode = relation.decode
+    if tuple(positions) != tuple(range(width)):
+        pick = itemgetter(*positions)
+        if len(positions) == 1:
+            return lambda pairs: zip(map(pick, starmap(decode, pairs)))
+        return lambda pairs: map(pick, starmap(decode, pairs))
+    if len(relation.stored.definition.fields) == width:
+        return lambda pairs: starmap(decode, pairs)
+    whole = itemgetter(slice(width))
+    return lambda pairs: map(whole, starmap(decode, pairs))

@@ -6,7 +6,8 @@ import datetime as dt
 import decimal
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import apsw
@@ -22,6 +23,18 @@ from kvdialect.exc import (
 )
 
 _PLAIN: Final = frozenset({int, str, float, bytes, type(None)})
+
+
+_ROWS: Final = frozenset({tuple, list})
+
+
+def plain_rows(rows: Sequence[Any], count: int) -> bool:
+    """Whether all sets of parameters are sequences of ``count`` values as SQLite takes them."""
+    return (
+        _ROWS.issuperset(map(type, rows))
+        and set(map(len, rows)) <= {count}
+        and _PLAIN.issuperset(map(type, chain.from_iterable(rows)))
+    )
 
 
 def adapted(params: Any) -> Any:

@@ -8,9 +8,9 @@ column's affinity is applied to what it is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -256,7 +256,7 @@ class Path:
         On an index the first so many are read together, and then more and more.
         """
         pairs = txn.scan(self.family, start, stop, reverse=reverse)
-        return pairs if self._located is None else self._fetched(txn, pairs, first)
+        return pairs if self._located is None else chain.from_iterable(self._fetched(txn, pairs, first))
 
     def keys(self, txn: Transaction, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[bytes]:
         """The keys of the records on the path from ``start`` up to ``stop``."""
@@ -266,7 +266,7 @@ class Path:
             return (key for key, _ in pairs)
         return (located(key, value) for key, value in pairs)
 
-    def _fetched(self, txn: Transaction, entries: Iterator[Pair], size: int) -> Iterator[Pair]:
+    def _fetched(self, txn: Transaction, entries: Iterator[Pair], size: int) -> Iterator[Iterable[Pair]]:
         located, home = self._located, self._home
         assert located is not None
         while chunk := list(islice(entries, size)):
@@ -277,9 +277,9 @@ class Path:
                     if raw is None:
                         self._missing(txn, key)
                     else:
-                        yield key, raw
+                        yield ((key, raw),)
             else:
-                yield from zip(keys, raws, strict=True)
+                yield zip(keys, raws, strict=True)  # type: ignore[arg-type]
             size = min(size * 4, _LARGEST_CHUNK)
 
     def _missing(self, txn: Transaction, key: bytes) -> None:

@@ -10,43 +10,23 @@ holds the key of the row, since a writable virtual table is told apart by one co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, starmap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 import apsw
-import attrs
 
-from kvdialect.codec.dynamic import encode_value
+from kvdialect.dialect import compiled
+from kvdialect.dialect.access import COLUMNS_TOLD, COMPARISONS, Answer, Plan, Request, choose
 from kvdialect.dialect.functions import incalculable, wide_positions
-from kvdialect.dialect.parts import UNBOUNDED, RowidPart, Span
-from kvdialect.dialect.relations import IS_NULL, SIGN, Path, Relation
+from kvdialect.dialect.relations import SIGN, Relation
 from kvdialect.dialect.tokens import quoted
-from kvdialect.schema.rows import Pair
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
 
 MODULE: Final = "kvdialect"
-
-_EQ: Final = apsw.SQLITE_INDEX_CONSTRAINT_EQ
-_IS: Final = apsw.SQLITE_INDEX_CONSTRAINT_IS
-_ISNULL: Final = apsw.SQLITE_INDEX_CONSTRAINT_ISNULL
-_NOT_NULL: Final = apsw.SQLITE_INDEX_CONSTRAINT_ISNOTNULL
-_LIMIT: Final = apsw.SQLITE_INDEX_CONSTRAINT_LIMIT
-_LOWS: Final = {apsw.SQLITE_INDEX_CONSTRAINT_GT: False, apsw.SQLITE_INDEX_CONSTRAINT_GE: True}
-_HIGHS: Final = {apsw.SQLITE_INDEX_CONSTRAINT_LT: False, apsw.SQLITE_INDEX_CONSTRAINT_LE: True}
-_POINTS: Final = frozenset((_EQ, _IS, _ISNULL))
-_USED: Final = _POINTS | _LOWS.keys() | _HIGHS.keys() | {_NOT_NULL}
-_NULLABLE: Final = frozenset((_IS, _ISNULL))
-
-_COLUMNS_TOLD: Final = 63
-"""SQLite tells the use of columns one by one up to here, and of all further ones together."""
-
-_LARGEST_CHUNK: Final = 512
 
 _ASKED: Final = 100
 """After so many rows by their rowids a cursor considers reading the whole table."""
@@ -62,7 +42,9 @@ _NOTHING: Final[Iterator[Any]] = iter(())
 
 def register(connection: Connection) -> None:
     """Give the database ``connection.main`` the module that its virtual tables are made with."""
-    connection.main.create_module(MODULE, _Module(connection), use_bestindex_object=True, use_no_change=True)
+    module = _Module(connection)
+    if not compiled.create_module(connection.main, MODULE, module):
+        connection.main.create_module(MODULE, module, use_bestindex_object=True, use_no_change=True)
 
 
 def create_statement(relation: Relation) -> str:
@@ -80,13 +62,19 @@ def _declaration(relation: Relation, *extra: str) -> str:
 
 
 class _Module:
-    """SQLite's view of the module."""
+    """SQLite's view of the module, by way of apsw or of the compiled one."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def Create(self, db: Any, _module: str, _schema: str, _name: str, number: str) -> tuple[str, _Table]:
         db.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
+        return self.table(number)
+
+    Connect = Create
+
+    def table(self, number: str) -> tuple[str, _Table]:
+        """The declaration of the table with an id, and the table."""
         table = _Table(self._connection, int(number))
         relation = table.relation
         if relation.rowid:
@@ -95,107 +83,6 @@ class _Module:
         while hidden in relation.positions:
             hidden += "_"
         return f"{_declaration(relation, f'{hidden} blob hidden primary key')} without rowid", table
-
-    Connect = Create
-
-
-@attrs.frozen(eq=False)
-class Plan:
-    """What a cursor does for one set of constraints.
-
-    Attributes:
-        relation: the table.
-        path: the path that it reads.
-        equals: operators of the constraints on the path's first columns; their values come first.
-        low: whether the lower bound on the next column is inclusive; None: there is none.
-        high: the same of the upper bound; its value comes last.
-        not_null: the next column is not NULL.
-        point: there is one row at most.
-        reverse: from the last row to the first.
-        sorted_by: how rows are sorted where the path's order does not hold, as a widened range has others among them:
-            ``(position, descending)``.
-        content: ``"row"``: the columns; ``"key"``: nothing but the key; ``"both"``.
-    """
-
-    relation: Relation
-    path: Path
-    equals: tuple[int, ...]
-    low: bool | None
-    high: bool | None
-    not_null: bool
-    point: bool
-    reverse: bool
-    sorted_by: tuple[tuple[int, bool], ...]
-    content: str
-
-    @property
-    def by_rowid(self) -> bool:
-        """The one row with a rowid, of an SQL table."""
-        return self.point and self.relation.rowid and self.path.primary and self.content == "row"
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        return (self.relation, self.path, *attrs.astuple(self, recurse=False)[2:])
-
-    def rows(self, txn: Transaction, args: Sequence[Any]) -> Iterator[Any]:
-        """The rows for these values of the constraints."""
-        count = len(self.equals)
-        values: list[Any] = list(args[:count])
-        for number, operator in enumerate(self.equals):
-            if operator == _ISNULL or (operator == _IS and values[number] is None):
-                values[number] = IS_NULL
-        path = self.path
-        if self.point and not any(map(_ambiguous, path.parts, values)):
-            point = path.point(values)
-            pair = None if point is None else path.at(txn, point)
-            return iter(()) if pair is None else self._shown(iter((pair,)))
-        spans, widened = self._spans(values, args[count:])
-        if not spans:
-            return iter(())
-        reverse = self.reverse
-        if self.content == "key" and not (widened and self.sorted_by):
-            if len(spans) == 1:
-                return path.keys(txn, *spans[0], reverse)
-            return chain.from_iterable(
-                path.keys(txn, start, stop, reverse) for start, stop in (spans[::-1] if reverse else spans)
-            )
-        if len(spans) == 1:
-            pairs = path.rows(txn, *spans[0], reverse)
-        else:
-            pairs = chain.from_iterable(
-                path.rows(txn, start, stop, reverse) for start, stop in (spans[::-1] if reverse else spans)
-            )
-        if widened and self.sorted_by:
-            pairs = iter(_resorted(self.relation, pairs, self.sorted_by))
-        return self._shown(pairs)
-
-    def _spans(self, values: list[Any], bounds: Sequence[Any]) -> tuple[list[Span], bool]:
-        if self.low is None and self.high is None:
-            return self.path.ranges(values, not_null=self.not_null)
-        low = UNBOUNDED if self.low is None else bounds[0]
-        high = UNBOUNDED if self.high is None else bounds[-1]
-        return self.path.ranges(values, low, high, self.low or False, self.high or False)
-
-    def _shown(self, pairs: Iterator[Pair]) -> Iterator[Any]:
-        if self.content == "row":
-            return starmap(self.relation.decode, pairs)
-        if self.content == "key":
-            return (key for key, _ in pairs)
-        decode, width = self.relation.decode, self.relation.width
-        return ((*decode(key, raw)[:width], key) for key, raw in pairs)
-
-
-def _ambiguous(part: Any, value: Any) -> bool:
-    return value is not None and value is not IS_NULL and part.ambiguous(value)
-
-
-def _resorted(relation: Relation, pairs: Iterable[Pair], keys: Sequence[tuple[int, bool]]) -> list[Pair]:
-    """Rows in the order of some columns; a rowid without a column is at position -1."""
-    listed = [(relation.decode(key, raw), (key, raw)) for key, raw in pairs]
-    for position, descending in reversed(keys):
-        collation = "BINARY" if position < 0 else relation.columns[position].collation
-        listed.sort(key=lambda item, at=position, by=collation: encode_value(item[0][at], by), reverse=descending)  # type: ignore[misc]
-    return [pair for _, pair in listed]
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -232,18 +119,63 @@ class _Table:
             return _StrictCursor(self._connection, self._plans, self._relation, self._unsigned)
         return _Cursor(self._connection, self._plans, self._relation)
 
-    def BestIndexObject(self, offer: apsw.IndexInfo) -> bool:
-        relation = self.relation
-        connection = self._connection
-        choice = _Choice(relation, offer, connection.row_count(relation))
-        plan = choice.best()
-        shape = plan.shape
-        number = self._numbers.get(shape)
-        if number is None:
-            number = self._numbers[shape] = len(self._plans)
-            self._plans.append(plan)
-        offer.idxNum = number
+    def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
+        constraints = []
+        for number in range(info.nConstraint):
+            operator = info.get_aConstraint_op(number)
+            collation = info.get_aConstraint_collation(number) if operator in COMPARISONS else ""
+            column, usable = info.get_aConstraint_iColumn(number), info.get_aConstraint_usable(number)
+            constraints.append((column, operator, usable, collation))
+        order = [(info.get_aOrderBy_iColumn(at), info.get_aOrderBy_desc(at)) for at in range(info.nOrderBy)]
+
+        def literal(number: int) -> tuple[Any, ...]:
+            try:
+                return (info.get_aConstraint_rhs(number),)
+            except apsw.NotFoundError:
+                return ()
+
+        request = Request(constraints, order, info.distinct, info.colUsed, literal)
+        info.idxNum, answer = self.best_index(request)
+        for argument, (constraint, omitted) in enumerate(answer.used, 1):
+            info.set_aConstraintUsage_argvIndex(constraint, argument)
+            info.set_aConstraintUsage_omit(constraint, omitted)
+        if answer.one_row:
+            info.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE  # then SQLite takes the first row, and tests no other
+        info.orderByConsumed = answer.ordered
+        info.estimatedCost, info.estimatedRows = answer.cost, answer.rows
         return True
+
+    # What the compiled module asks.
+
+    def facts(self) -> tuple[int, int, bool]:
+        """How many columns there are, which one is the rowid (-1: none), and whether there are rowids."""
+        relation = self._relation
+        return relation.width, -1 if relation.alias is None else relation.alias, relation.rowid
+
+    def opened(self) -> tuple[_Cursor, int]:
+        """A cursor, and the columns whose blobs it has to look at, as bits; the last stands for all from there on."""
+        cursor = self.Open()
+        refused = self._unsigned if isinstance(cursor, _StrictCursor) else ()
+        return cursor, sum({1 << min(position, COLUMNS_TOLD) for position in refused})
+
+    def answer(self, asked: tuple[list[Any], list[tuple[int, bool]], int, int]) -> tuple[Any, ...]:
+        """As :meth:`BestIndexObject`: ``([(constraint, (literal,))], order, distinct, columns used as bits)``."""
+        constraints, order, distinct, bits = asked
+        used = {at for at in range(COLUMNS_TOLD + 1) if bits >> at & 1}
+        number, answer = self.best_index(
+            Request([each for each, _ in constraints], order, distinct, used, lambda at: constraints[at][1])
+        )
+        return number, answer.used, answer.one_row, answer.ordered, answer.cost, answer.rows
+
+    def best_index(self, request: Request) -> tuple[int, Answer]:
+        """How the rows that SQLite asks for are best read, and what it costs."""
+        relation = self.relation
+        plan, answer = choose(relation, request, self._connection.row_count(relation))
+        number = self._numbers.get(plan.shape)
+        if number is None:
+            number = self._numbers[plan.shape] = len(self._plans)
+            self._plans.append(plan)
+        return number, answer
 
     # ------------------------------------------------------------------------------------------ writes
 
@@ -266,13 +198,12 @@ class _Table:
             if now is None:
                 return
             values = [now[at] if value is apsw.no_change else value for at, value in enumerate(values)]
-        conflict = connection.main.vtab_on_conflict()
         if not relation.rowid or new == handle:
-            connection.writer.update(relation, key, values, conflict)
+            connection.writer.update(relation, key, values)
             return
         if relation.alias is not None:
             values[relation.alias] = new
-        connection.writer.update(relation, key, values, conflict, new)
+        connection.writer.update(relation, key, values, new)
 
 
 class _Cursor:
@@ -303,6 +234,14 @@ class _Cursor:
             return
         self._next = rows = plan.rows(self._connection.txn, args)
         self._row = next(rows, None)
+
+    def start(self, number: int, args: tuple[Any, ...]) -> Any:
+        """As :meth:`Filter`, for compiled cursors: a row, None, an iterator of rows, or all rows by their rowids."""
+        plan = self._plans[number]
+        if plan.by_rowid and args[0].__class__ is int:
+            row = self._by_rowid(plan, args[0])
+            return row if self._kept is None else self._kept
+        return plan.rows(self._connection.txn, args)
 
     def _by_rowid(self, plan: Plan, rowid: int) -> Any:
         relation, txn = plan.relation, self._connection.txn
@@ -365,211 +304,13 @@ class _StrictCursor(_Cursor):
 
     def Column(self, number: int) -> Any:
         value = super().Column(number)
-        if value.__class__ is bytes and number in self._unsigned:
-            raise incalculable(self._relation, number, value)
+        self.look(number, value)
         return value
 
-
-# ------------------------------------------------------------------------------------------------ choosing a path
-
-
-@attrs.frozen
-class _Offer:
-    """One way to meet the constraints, and what it costs."""
-
-    path: Path
-    equals: tuple[tuple[int, int], ...]  # (operator, number of the constraint)
-    low: tuple[int, int] | None
-    high: tuple[int, int] | None
-    not_null: bool
-    point: bool
-    ordered: bool
-    reverse: bool
-    rows: float
-    cost: float
-    score: float
-
-
-class _Choice:
-    """Chooses the path for the constraints, the order and the columns that SQLite asks for."""
-
-    def __init__(self, relation: Relation, offer: apsw.IndexInfo, count: int) -> None:
-        self._relation = relation
-        self._offer = offer
-        self._count = max(float(count), 1.0)
-        alias = -1 if relation.alias is None else relation.alias
-        self._constraints: dict[int, list[tuple[int, int, str]]] = {}
-        self._limited = False
-        for number in range(offer.nConstraint):
-            operator = offer.get_aConstraint_op(number)
-            if operator == _LIMIT:
-                self._limited = True
-            elif operator in _USED and offer.get_aConstraint_usable(number):
-                position = offer.get_aConstraint_iColumn(number)
-                if position < relation.width:
-                    collation = offer.get_aConstraint_collation(number)
-                    where = (operator, number, collation)
-                    self._constraints.setdefault(alias if position < 0 else position, []).append(where)
-        self._order = []
-        for number in range(offer.nOrderBy):
-            position = offer.get_aOrderBy_iColumn(number)
-            self._order.append((alias if position < 0 else position, offer.get_aOrderBy_desc(number)))
-
-    def best(self) -> Plan:
-        """The plan of the best path, which is told to SQLite too."""
-        offers = [self._considered(path) for path in self._relation.paths if path.where is None or self._implied(path)]
-        return self._taken(min(offers, key=lambda offer: offer.score))
-
-    def _implied(self, path: Path) -> bool:
-        """Whether the constraints let only rows through that a partial index has."""
-        for test in path.where or ():
-            for operator, number, _ in self._constraints.get(test.position, ()):
-                if test.operator == "is null":
-                    met = operator == _ISNULL or (operator == _IS and self._literal(number) == (None,))
-                elif test.operator == "not null":
-                    met = operator not in _NULLABLE
-                else:
-                    met = operator == _EQ and self._literal(number) == (test.value,)
-                if met:
-                    break
-            else:
-                return False
-        return True
-
-    def _literal(self, number: int) -> tuple[Any, ...]:
-        """What a constraint compares with, if that stands in the statement."""
-        try:
-            return (self._offer.get_aConstraint_rhs(number),)
-        except apsw.NotFoundError:
-            return ()
-
-    def _considered(self, path: Path) -> _Offer:
-        equals: list[tuple[int, int]] = []
-        low = high = None
-        not_null = False
-        for part in path.parts:
-            fitting = [
-                (operator, number)
-                for operator, number, collation in self._constraints.get(part.position, ())
-                if collation == part.collation or isinstance(part, RowidPart)
-            ]
-            pointed = next((each for each in fitting if each[0] in _POINTS), None)
-            if pointed is not None:
-                equals.append(pointed)
-                continue
-            for each in fitting:
-                if each[0] in _LOWS:
-                    low = low or each
-                elif each[0] in _HIGHS:
-                    high = high or each
-                else:
-                    not_null = True
-            break
-        full = path.unique is not None and len(equals) >= path.unique
-        if full:
-            assert path.unique is not None
-            equals, low, high, not_null = equals[: path.unique], None, None, False
-        point = full and not any(operator in _NULLABLE for operator, _ in equals)
-        rows = self._estimated(len(equals), point, low, high)
-        cost = 4.0 + rows * (1.0 if path.primary else 2.5)
-        ordered, reverse = self._ordered(path, len(equals), point)
-        score = cost
-        if self._order and not ordered:
-            # A sort costs little next to reading, but with LIMIT it reads all rows for a few.
-            score += rows * (3.0 if self._limited else 0.5)
-        elif ordered and self._limited and not equals and low is None and high is None:
-            score = cost / 4
-        return _Offer(path, tuple(equals), low, high, not_null, point, ordered, reverse, rows, cost, score)
-
-    def _estimated(self, equal: int, point: bool, low: Any, high: Any) -> float:
-        # As SQLite does without statistics: ten rows for each value of an index's first column, fewer with more.
-        if point:
-            rows = 1.0
-        else:
-            rows = min(self._count, float(max(11 - equal, 2))) if equal else self._count
-            rows /= (4.0 if low else 1.0) * (4.0 if high else 1.0)
-        return max(1.0, min(rows, self._count))
-
-    def _ordered(self, path: Path, equal: int, point: bool) -> tuple[bool, bool]:
-        """Whether the path has the rows in the order asked for, and whether it must be read backwards for that."""
-        if not self._order:
-            return False, False
-        fixed = set(path.positions[:equal])
-        if point:
-            return True, False
-        wanted = [each for each in self._order if each[0] not in fixed]
-        given = [each for each in path.order if each[0] not in fixed]
-        columns = self._relation.columns
-        if self._offer.distinct in (1, 2):
-            # Equal rows need to come together, in whatever order.
-            leading = {position for position, collation, _ in given[: len(wanted)]
-                       if position < 0 or collation == columns[position].collation}  # fmt: skip
-            return leading == {position for position, _ in wanted}, False
-        reverse: bool | None = None
-        for number, (position, descending) in enumerate(wanted):
-            if number >= len(given):
-                # What is equal in the whole key is one row.
-                return path.primary and len(path.order) >= len(path.parts), bool(reverse)
-            at, collation, turned = given[number]
-            if at != position or (at >= 0 and collation != columns[at].collation and at != self._relation.alias):
-                return False, False
-            if reverse is None:
-                reverse = descending != turned
-            elif reverse != (descending != turned):
-                return False, False
-        return True, bool(reverse)
-
-    def _taken(self, best: _Offer) -> Plan:
-        offer, path = self._offer, best.path
-        argument = 0
-        exact = True
-        for number, (operator, constraint) in enumerate(best.equals):
-            argument += 1
-            offer.set_aConstraintUsage_argvIndex(constraint, argument)
-            # A range that is widened at one column says nothing of those behind it.
-            exact = exact and self._exact(path, number, operator, constraint)
-            offer.set_aConstraintUsage_omit(constraint, exact)
-        if best.point and exact:
-            offer.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE  # then SQLite takes the first row, and tests no other
-        bounds = [bound for bound in (best.low, best.high) if bound is not None]
-        exact = exact and all(self._exact(path, len(best.equals), *bound) for bound in bounds)
-        for _, constraint in bounds:
-            argument += 1
-            offer.set_aConstraintUsage_argvIndex(constraint, argument)
-            offer.set_aConstraintUsage_omit(constraint, exact)
-        offer.orderByConsumed = best.ordered
-        offer.estimatedCost = best.cost
-        offer.estimatedRows = math.ceil(best.rows)
-        return Plan(
-            relation=self._relation,
-            path=path,
-            equals=tuple(operator for operator, _ in best.equals),
-            low=None if best.low is None else _LOWS[best.low[0]],
-            high=None if best.high is None else _HIGHS[best.high[0]],
-            not_null=best.not_null,
-            point=best.point,
-            reverse=best.reverse,
-            sorted_by=tuple(self._order) if best.ordered else (),
-            content=self._content(),
-        )
-
-    def _exact(self, path: Path, number: int, operator: int, constraint: int) -> bool:
-        """Whether SQLite need not test a constraint again."""
-        part = path.parts[number]
-        if operator not in _POINTS and not part.exact:
-            return False
-        if part.affinity not in ("TEXT", "BLOB") or operator == _ISNULL:
-            return True
-        # Text compared with a number depends on where the number comes from.
-        literal = self._literal(constraint)
-        return bool(literal) and isinstance(literal[0], str | bytes)
-
-    def _content(self) -> str:
-        used = self._offer.colUsed
-        width = self._relation.width
-        if not self._relation.rowid and (width in used or (width >= _COLUMNS_TOLD and _COLUMNS_TOLD in used)):
-            return "both"
-        return "row" if used else "key"
+    def look(self, number: int, value: Any) -> None:
+        """Look at the value of a column before SQLite gets it."""
+        if value.__class__ is bytes and number in self._unsigned:
+            raise incalculable(self._relation, number, value)
 
 
 # ------------------------------------------------------------------------------------------------ sets of rows

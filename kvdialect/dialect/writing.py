@@ -143,7 +143,8 @@ class Writer:
         if not rows:
             return
         connection = self._connection
-        self._check_not_null(relation, rows)
+        if any(None in values for values in rows):
+            self._check_not_null(relation, rows)
         new, last = self._stored_rows(relation, rows)
         with _worded(relation):
             inserted, _ = write_rows(connection.txn, relation.stored, RowChanges(new=new))
@@ -252,7 +253,6 @@ class Writer:
         relation: Relation,
         key: bytes,
         values: Sequence[Any],
-        conflict: int | None = None,  # noqa: ARG002 - the statement's own resolution is known
         rowid: int | None = None,
     ) -> None:
         """Give the row at ``key`` new values; a row that is gone is left so."""
@@ -350,7 +350,7 @@ class Writer:
         derivation = self._connection.shadow.derivation(self._connection.entry_of(relation))
         if relation.alias is not None:
             last = self._number(relation, rows, relation.alias)
-            return [tuple(derivation(values) if derivation else values) for values in rows], last
+            return [tuple(derivation(values)) for values in rows] if derivation else list(map(tuple, rows)), last
         if not relation.rowid:
             return [tuple(derivation(values) if derivation else values) for values in rows], self.lastrowid
         ids = self._connection.take_ids(relation, len(rows))
@@ -362,6 +362,13 @@ class Writer:
     def _number(self, relation: Relation, rows: Sequence[Values], at: int) -> int | None:
         """Give an id to each row that has none."""
         connection = self._connection
+        ids = [values[at] for values in rows]
+        if set(map(type, ids)) == {int}:
+            highest = max(ids)
+            if highest > 0:
+                connection.observe_id(relation, highest)
+            final: int = ids[-1]
+            return final
         missing = [values for values in rows if values[at] is None]
         highest = 0
         if len(missing) != len(rows):

@@ -16,6 +16,7 @@ but for a rowid that is no column, in the order of the definition. Since 0.1.
 from __future__ import annotations
 
 import copy
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -34,6 +35,7 @@ SHARED_FAMILY: Final = "kvdialect.sql"
 """The column family of all tables that SQL makes."""
 
 SIGN: Final = 1 << 63
+_pack: Final[Callable[[int], bytes]] = struct.Struct(">Q").pack
 LOWEST: Final = -SIGN
 HIGHEST: Final = SIGN - 1
 
@@ -369,7 +371,9 @@ class SqlIndexCodec:
         """Statements that assign the entries of the row in ``v0``, ``v1``... with ``rest`` of its key to ``target``."""
         table, definition = self.table, self.definition
         at = [table.positions[part.name] for part in definition.parts]
-        encoded = [f"{put(names, encode)}(v{position})" for position, encode in zip(at, self._encoders, strict=True)]
+        encoded = [
+            self._part_source(position, encode, names) for position, encode in zip(at, self._encoders, strict=True)
+        ]
         made = [f"k = {self.prefix!r} + {' + '.join(encoded)}"]
         if definition.unique:
             nullable = [position for position in at if table.definition.fields[position].nullable]
@@ -387,6 +391,16 @@ class SqlIndexCodec:
             *(f"    {line}" for line in made),
             f"else: {target} = ()",
         ]
+
+    def _part_source(self, position: int, encode: Callable[[Any], bytes], names: Namespace) -> str:
+        """Source of a value in an entry; integers, which are most, without a call of Python's."""
+        source = f"{put(names, encode)}(v{position})"
+        kind = self.table.definition.fields[position].kind
+        if not isinstance(kind, DynamicKind) or kind.affinity not in ("INTEGER", "NUMERIC"):
+            return source
+        return (
+            f"(b'\\x15' + {put(names, _pack)}(v{position} + {SIGN}) + b'\\0' if type(v{position}) is int else {source})"
+        )
 
     def _too_long(self, row: Row, key: bytes) -> None:
         raise exc.KeyTooLong(

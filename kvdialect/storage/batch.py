@@ -7,8 +7,8 @@ turned into the engine's own form at the last moment, so one batch may be writte
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import xxhash
 
@@ -175,6 +175,28 @@ class WriteBatch:
         self._room -= size
         return self
 
+    def expect_all(self, cf: str, expected: Mapping[bytes, bytes | None]) -> WriteBatch:
+        """As :meth:`expect` for many keys of one family."""
+        if self.expectations.get(cf):
+            for key, value in expected.items():
+                self.expect(cf, key, value)
+            return self
+        try:
+            values = [value for value in expected.values() if value is not None]
+            if not _BYTES.issuperset(map(type, values)):
+                raise TypeError
+            size = sum(map(len, expected)) + sum(map(len, values))
+        except TypeError:
+            for key, value in expected.items():
+                if not isinstance(key, bytes) or not isinstance(value, bytes | None):
+                    raise _not_bytes(cf, key, value) from None
+            raise
+        if self._room < size:
+            raise self._too_large(size)
+        self.expectations[cf] = dict(expected)
+        self._room -= size
+        return self
+
     def expect_range(self, cf: str, start: bytes, stop: bytes | None, digest: bytes) -> WriteBatch:
         """Make the batch conditional: before it, the pairs in ``[start, stop)`` must have this :func:`range_digest`.
 
@@ -263,6 +285,13 @@ def _keys_good(keys: Iterable[bytes], limit: int) -> bool:
     if not _BYTES.issuperset(map(type, keys)):
         return False
     return all(keys) and max(map(len, keys), default=0) <= limit
+
+
+def check_keys(keys: Collection[Any], cf: str, limit: int = KEY_LIMIT) -> None:
+    """Check many keys for ``cf``, as :func:`check_key` does one."""
+    if not _keys_good(keys, limit):
+        for key in keys:
+            check_key(key, cf, limit)
 
 
 def check_key(key: object, cf: str, limit: int = KEY_LIMIT) -> None:

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, Final, NoReturn, Protocol, Self
+from typing import Any, Final, NoReturn, Self
 
 from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
@@ -18,15 +18,8 @@ from kvdialect.storage.options import ColumnFamilyOptions, StoreOptions
 ErrorMaker = Callable[[], exc.Error]
 
 
-class Child(Protocol):
-    """What a handle tracks: it can be ended from outside."""
-
-    def kill(self, error: ErrorMaker) -> object:
-        """End the child; every later use of it raises ``error()``."""
-
-
 class Children:
-    """Weak references to the snapshots and scans of a handle. Adding costs far less than a WeakSet."""
+    """Weak references to what a handle has given out, as its snapshots. Adding costs far less than a WeakSet."""
 
     __slots__ = ("_discard", "_refs")
 
@@ -34,7 +27,7 @@ class Children:
         self._refs: set[weakref.ref[Any]] = set()
         self._discard = self._refs.discard
 
-    def add(self, child: Child) -> None:
+    def add(self, child: object) -> None:
         self._refs.add(weakref.ref(child, self._discard))
 
     def __iter__(self) -> Iterator[Any]:

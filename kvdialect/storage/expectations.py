@@ -52,10 +52,10 @@ def resolve(batch: WriteBatch, state: State) -> dict[str, dict[bytes, bytes | De
     """
     resolved: dict[str, dict[bytes, bytes | Deletion]] = {}
     for cf, changes in batch.changes.items():
-        counters = [key for key, change in changes.items() if type(change) is Addition]
-        if not counters:
+        if Addition not in set(map(type, changes.values())):
             resolved[cf] = changes  # type: ignore[assignment]
             continue
+        counters = [key for key, change in changes.items() if type(change) is Addition]
         out = dict(changes)
         for key, raw in zip(counters, state.multi_get(cf, counters), strict=True):
             delta = changes[key].delta  # type: ignore[union-attr]

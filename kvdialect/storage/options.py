@@ -173,8 +173,9 @@ class ColumnFamilyOptions:
 
     Attributes:
         bloom: ``"full"``: a filter of ``bloom_bits`` bits a key over whole keys, with the filter and index blocks of
-            level 0 pinned in the cache; ``"prefix"``: the same, plus an extractor of ``prefix_length`` bytes, so that
-            ``prefix_scan`` of exactly that length skips files; ``"none"`` (or None): no filter.
+            level 0 pinned in the cache, and a filter over each memtable; ``"prefix"``: the same, plus an extractor of
+            ``prefix_length`` bytes, so that ``prefix_scan`` of exactly that length skips files; ``"none"`` (or None):
+            no filter.
         compaction: ``"level"``, or ``"fifo"``, which **drops the oldest data** beyond ``fifo_max_size``.
         write_buffer_size: bytes of one memtable; ``max_write_buffer_number`` of them may exist.
         compression: of the data blocks, one of none, snappy, zlib, bz2, lz4, lz4hc, zstd.

@@ -230,7 +230,8 @@ def _begin(txn: Transaction, catalog: Catalog) -> None:
     backend = txn.store.backend
     if SHARED_FAMILY not in backend.column_families():
         with contextlib.suppress(exc.ColumnFamilyExists):
-            backend.create_column_family(SHARED_FAMILY, ColumnFamilyOptions())
+            # Rows that are inserted are looked up first, and are not there: what filters are for.
+            backend.create_column_family(SHARED_FAMILY, ColumnFamilyOptions(bloom="full"))
         txn.later.add(SHARED_FAMILY)
     if catalog.raw_version is None:
         raise exc.ReadOnlyStore("the store has no catalog and is open for reading", engine=backend.name)

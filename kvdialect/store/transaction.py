@@ -31,6 +31,7 @@ VERSION_KEY: Final = b"catalog/version"
 """Where the reserved family keeps the schema version that every commit expects."""
 
 ABSENT: Final = object()
+_ALL_NEW: Final = object()
 _STALE_TRIES: Final = 8
 
 Changes = dict[bytes, bytes | Deletion]
@@ -111,7 +112,7 @@ class Transaction:
         self.base: dict[str, dict[bytes, bytes | None]] = {}
         self.tables: dict[str, StoredTable] = {}
         self.deltas: dict[bytes, int] = {}
-        self.undo: list[tuple[dict[Any, Any], Any, Any]] | None = None
+        self.undo: list[tuple[dict[Any, Any], Any, Any]] | None = None  # what is _ALL_NEW has a list for the key
         self.looked = False
         self._savepoints: list[int] = []
         self._snapshot: Snapshot | None = None
@@ -336,7 +337,13 @@ class Transaction:
     def written_since(self, savepoint: int) -> list[tuple[dict[Any, Any], Any]]:
         """What was written to since a savepoint: the dicts of :attr:`changes` and others, with the keys in them."""
         assert self.undo is not None
-        return [(target, key) for target, key, _ in self.undo[self._savepoints[savepoint - 1] :]]
+        written: list[tuple[dict[Any, Any], Any]] = []
+        for target, key, before in self.undo[self._savepoints[savepoint - 1] :]:
+            if before is _ALL_NEW:
+                written += [(target, each) for each in key]
+            else:
+                written.append((target, key))
+        return written
 
     def rollback_to(self, savepoint: int) -> list[tuple[dict[Any, Any], Any]]:
         """Undo all writes since the savepoint, which is over then, with those inside it; return what they wrote to."""
@@ -345,6 +352,11 @@ class Transaction:
         mark = self._savepoints[savepoint - 1]
         while len(self.undo) > mark:
             target, key, before = self.undo.pop()
+            if before is _ALL_NEW:
+                undone += [(target, each) for each in key]
+                for each in key:
+                    target.pop(each, None)
+                continue
             undone.append((target, key))
             if before is ABSENT:
                 target.pop(key, None)
@@ -364,6 +376,12 @@ class Transaction:
         """Note in the journal what ``target`` has at ``key``, before it changes. Only while ``undo`` is not None."""
         assert self.undo is not None
         self.undo.append((target, key, target.get(key, ABSENT)))
+
+    def add_new(self, target: dict[Any, Any], items: dict[Any, Any]) -> None:
+        """Add items to ``target`` of :attr:`changes` or :attr:`base`, which has none of their keys."""
+        if self.undo is not None:
+            self.undo.append((target, list(items), _ALL_NEW))
+        target.update(items)
 
     def adjust(self, table: StoredTable, delta: int) -> None:
         """Change the row count of a table."""
@@ -418,8 +436,7 @@ class Transaction:
         expect = batch.expect
         expect(RESERVED_FAMILY, VERSION_KEY, version)
         for cf, expected in self.base.items():
-            for key, value in expected.items():
-                expect(cf, key, value)
+            batch.expect_all(cf, expected)
         for cf, reads in self._reads.items():
             known = self.base.get(cf, {})
             for key, value in reads.items():

@@ -15,7 +15,7 @@ from kvdialect import exc
 from kvdialect.schema.rows import IndexCodec, Pair, Row
 from kvdialect.storage.batch import DELETE
 from kvdialect.store.table import StoredTable
-from kvdialect.store.transaction import ABSENT, Changes, Transaction
+from kvdialect.store.transaction import Changes, Transaction
 
 
 @attrs.define(slots=True)
@@ -123,47 +123,58 @@ class _Writing:
 
     def _insert(self, rows: Sequence[Row], fresh: list[Any]) -> list[Pair]:
         """Write the records of new rows; their index entries are added to ``fresh``."""
-        encode, entries = self.codec.encode, self.codec.entries
-        records, expected, indexed = self.records, self.expected, bool(self.indexes)
-        undo = self.txn.undo
-        inserted: list[Pair] = []
+        encoded = list(map(self.codec.encode, rows))
+        inserted = [(key, value) for key, value, _ in encoded]
+        puts = dict(inserted)
+        if len(puts) == len(inserted) and self.records.keys().isdisjoint(puts):
+            self.txn.add_new(self.records, puts)
+            unseen = list(puts)
+        else:
+            unseen = self._insert_each(inserted)
+        if self.indexes:
+            entries = self.codec.entries
+            fresh += [entries(row, key) for key, _, row in encoded]
+        if unseen and not self.exempt:
+            if self.check:
+                for key, found in zip(unseen, self.txn.multi_get_base(self.table.family, unseen), strict=True):
+                    if found is not None:
+                        raise duplicate_key(self.table, key)
+            if not self.expected.keys().isdisjoint(unseen):
+                unseen = [key for key in unseen if key not in self.expected]
+            self.txn.add_new(self.expected, dict.fromkeys(unseen))
+        return inserted
+
+    def _insert_each(self, pairs: Sequence[Pair]) -> list[bytes]:
+        """Write records of which this transaction has written some already; the keys that it has not."""
         unseen: list[bytes] = []
-        for given in rows:
-            key, value, row = encode(given)
-            pending = records.get(key)
+        for key, value in pairs:
+            pending = self.records.get(key)
             if pending is None:
                 unseen.append(key)
             elif pending is not DELETE:
                 raise duplicate_key(self.table, key)
-            inserted.append((key, value))
-            if undo is not None:
-                undo.append((records, key, ABSENT if pending is None else pending))
-            records[key] = value
-            if indexed:
-                fresh.append(entries(row, key))
-        if self.check and unseen and not self.exempt:
-            for key, found in zip(unseen, self.txn.multi_get_base(self.table.family, unseen), strict=True):
-                if found is not None:
-                    raise duplicate_key(self.table, key)
-        if not self.exempt:
-            for key in unseen:
-                if key not in expected:
-                    if undo is not None:
-                        undo.append((expected, key, ABSENT))
-                    expected[key] = None
-        return inserted
+            self._set(self.records, key, value)
+        return unseen
 
     def _put_fresh(self, rows: Sequence[tuple[tuple[Pair, ...], ...]]) -> None:
         """Write the index entries of new rows."""
-        undo = self.txn.undo
         for number, (index, pending, expected) in enumerate(self.indexes):
-            for entries in rows:
-                for entry, value in entries[number]:
-                    if expected is not None:
-                        self._claim(index, pending, expected, entry)
-                    if undo is not None:
-                        undo.append((pending, entry, pending.get(entry, ABSENT)))
-                    pending[entry] = value
+            pairs = [pair for entries in rows for pair in entries[number]]
+            new: dict[bytes, Any] = dict(pairs)
+            if (
+                len(new) == len(pairs)
+                and pending.keys().isdisjoint(new)
+                and (expected is None or expected.keys().isdisjoint(new))
+            ):
+                self.txn.add_new(pending, new)
+                if expected is not None:
+                    self.txn.add_new(expected, dict.fromkeys(new))
+                    self.unseen += [(index, pending, entry) for entry in new]
+                continue
+            for entry, value in pairs:
+                if expected is not None:
+                    self._claim(index, pending, expected, entry)
+                self._set(pending, entry, value)
 
     def _claim(self, index: IndexCodec, pending: Changes, expected: dict[bytes, bytes | None], entry: bytes) -> None:
         """Raise if a unique entry is taken, as far as the transaction itself knows; the snapshot is looked at later."""

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
-from xxhash import xxh32_digest
 
 from kvdialect import exc
 from kvdialect.storage import expectations
@@ -25,6 +24,7 @@ from kvdialect.storage.batch import Deletion, WriteBatch
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
 from kvdialect.storage.interrupts import HeldInterrupts
+from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import disk_full, translate
 from kvdialect.storage.lmdb.families import EPOCH, TOKEN, Family, prefixed
 from kvdialect.storage.lmdb.reading import LmdbScan, verify_all
@@ -220,7 +220,7 @@ class Committer:
         else:
             puts = list(changes.items())  # type: ignore[arg-type]
         if self._engine.checked:
-            puts = [(tag + key, value + xxh32_digest(key + value, seed)) for key, value in puts]
+            puts = checksums.sealed(puts, tag, seed)
         elif tag:
             puts = [(tag + key, value) for key, value in puts]
         if len(puts) == 1:
@@ -338,8 +338,15 @@ class _State:
 
     def multi_get(self, cf: str, keys: list[bytes]) -> list[bytes | None]:
         family = self._engine.known[cf]
-        get, tag, db = self._txn.get, family.tag, family.db
-        values: Any = [get(tag + key, None, db) for key in keys]
+        tag, db = family.tag, family.db
+        if len(keys) == 1:
+            values: Any = [self._txn.get(tag + keys[0], None, db)]
+        else:
+            wanted = [tag + key for key in keys] if tag else keys
+            found: Any = dict(self._txn.cursor(db).getmulti(wanted))
+            if not found:
+                return [None] * len(keys)
+            values = [found.get(key) for key in wanted]
         return verify_all(self._engine, family, keys, values) if self._engine.checked else list(values)
 
     def scan(self, cf: str, start: bytes, stop: bytes | None) -> Iterator[Pair]:

@@ -24,7 +24,6 @@ from typing import Any
 import attrs
 import lmdb
 import msgspec
-from xxhash import xxh32_digest
 
 from kvdialect import exc
 from kvdialect.storage import shared
@@ -32,6 +31,7 @@ from kvdialect.storage.batch import WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, StorageBackend
 from kvdialect.storage.engine import Engine, ErrorMaker, dead
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
+from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.child import separate_identities
 from kvdialect.storage.lmdb.commit import Committer, roll_back
 from kvdialect.storage.lmdb.errors import damaged, translate
@@ -281,10 +281,10 @@ class LmdbEngine(Engine):
         if raw is None:
             check_key(key, cf)
             return None
-        value = raw[:-4]
-        if not raw.endswith(xxh32_digest(key + value, family.seed)):
-            raise damaged(self, cf, key)
-        return value
+        try:
+            return checksums.value(key, raw, family.seed)
+        except ValueError:
+            raise damaged(self, cf, key) from None
 
     def _get_again(self, cf: str, key: bytes, error: Exception) -> bytes | None:
         """The slow path of ``get``: say what is wrong, or try again where only the map was being resized."""

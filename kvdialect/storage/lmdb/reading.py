@@ -8,12 +8,12 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import lmdb
-from xxhash import xxh32_digest
 
 from kvdialect import exc
-from kvdialect.storage.batch import check_key
+from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan, dead
+from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, translate
 from kvdialect.storage.lmdb.families import Family
 from kvdialect.storage.ranges import successor
@@ -92,22 +92,19 @@ class LmdbSnapshot(EngineSnapshot):
         keys = list(keys)
         tag = family.tag
         if not set(map(type, keys)) <= {bytes}:
-            for key in keys:
-                check_key(key, cf)
+            check_keys(keys, cf)
         try:
             wanted = [tag + key for key in keys] if tag else keys
             with self._using:
                 found: Any = self._txn.cursor(family.db).getmulti(wanted)
         except lmdb.Error as error:
             self._refuse_closed(cf)
-            for key in keys:
-                check_key(key, cf)
+            check_keys(keys, cf)
             raise translate(self.engine, error, "multi_get", cf=cf) from error
         if len(found) == len(wanted):
             raws = [raw for _, raw in found]
         else:
-            for key in keys:
-                check_key(key, cf)
+            check_keys(keys, cf)
             by_key = dict(found)
             raws = [by_key.get(key) for key in wanted]
         return verify_all(self.engine, family, keys, raws) if self.checked else raws
@@ -153,10 +150,10 @@ class CheckedLmdbSnapshot(LmdbSnapshot):
         if raw is None:
             check_key(key, cf)
             return None
-        value = raw[:-4]
-        if not raw.endswith(xxh32_digest(key + value, family.seed)):
-            raise damaged(self.engine, cf, key)
-        return value  # type: ignore[no-any-return]
+        try:
+            return checksums.value(key, raw, family.seed)
+        except ValueError:
+            raise damaged(self.engine, cf, key) from None
 
 
 class LmdbScan(Scan):
@@ -212,15 +209,12 @@ class LmdbScan(Scan):
             raise translate(self._engine, error, "scan", cf=self._family.name) from error
         if not self._checked:
             return [(key[1:], value) for key, value in chunk] if self._family.tag else chunk
-        if self._family.tag:
-            chunk = [(key[1:], raw) for key, raw in chunk]
-        seed = self._family.seed
-        pairs = [(key, value) for key, raw in chunk if raw.endswith(xxh32_digest(key + (value := raw[:-4]), seed))]
-        if len(pairs) != len(chunk):
-            for key, raw in chunk:
-                if not raw.endswith(xxh32_digest(key + raw[:-4], seed)):
-                    raise damaged(self._engine, self._family.name, key)
-        return pairs
+        family = self._family
+        try:
+            return checksums.pairs(chunk, len(family.tag), family.seed)
+        except ValueError as error:
+            key = chunk[error.args[0]][0][len(family.tag) :]
+            raise damaged(self._engine, family.name, key) from None
 
     def release(self) -> None:
         self._pairs = iter(())
@@ -244,13 +238,7 @@ def _seek_below(cursor: lmdb.Cursor, bound: bytes | None) -> bool:
 
 def verify_all(engine: LmdbEngine, family: Family, keys: list[bytes], raws: list[bytes | None]) -> list[bytes | None]:
     """The values in ``raws``, each after testing its checksum."""
-    values: list[bytes | None] = []
-    for key, raw in zip(keys, raws, strict=True):
-        if raw is None:
-            values.append(None)
-        else:
-            value = raw[:-4]
-            if not raw.endswith(xxh32_digest(key + value, family.seed)):
-                raise damaged(engine, family.name, key)
-            values.append(value)
-    return values
+    try:
+        return checksums.values(keys, raws, family.seed)
+    except ValueError as error:
+        raise damaged(engine, family.name, keys[error.args[0]]) from None

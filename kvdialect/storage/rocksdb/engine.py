@@ -20,7 +20,7 @@ import rocksdict
 
 from kvdialect import exc
 from kvdialect.storage import shared
-from kvdialect.storage.batch import WriteBatch, check_key
+from kvdialect.storage.batch import WriteBatch, check_key, check_keys
 from kvdialect.storage.contract import Capabilities, StorageBackend
 from kvdialect.storage.engine import Engine
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
@@ -248,12 +248,10 @@ class RocksDBEngine(Engine):
             values: list[bytes | None] = self.gets[cf](keys)
         except Exception as error:
             if cf in self.gets:
-                for key in keys:
-                    check_key(key, cf)
+                check_keys(keys, cf)
             raise self.read_error(error, "multi_get", cf) from error
         if None in values:
-            for key in keys:
-                check_key(key, cf)
+            check_keys(keys, cf)
         return values
 
     def read_error(self, error: Exception, operation: str, cf: str, key: object = b"?") -> Exception:

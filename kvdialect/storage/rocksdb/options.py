@@ -88,6 +88,11 @@ def family_options(
     if bloom == "prefix":
         native.set_prefix_extractor(rocksdict.SliceTransform.create_fixed_prefix(options.prefix_length))
         native.set_memtable_prefix_bloom_ratio(0.1)
+    elif bloom == "full":
+        # In memory too: a new key is looked up before it is written, and is not there. Ten bits a key are about a
+        # hundredth of a memtable, whose entries take a hundred bytes and more.
+        native.set_memtable_whole_key_filtering(True)
+        native.set_memtable_prefix_bloom_ratio(0.02)
     native.set_block_based_table_factory(_table(cache, options.bloom_bits if bloom != "none" else None))
     native.set_write_buffer_size(options.write_buffer_size)
     native.set_max_write_buffer_number(options.max_write_buffer_number)
@@ -131,8 +136,9 @@ def kept_options(
     if written.get("filter_policy", "nullptr") != "nullptr":
         bits = ColumnFamilyOptions().bloom_bits if blooms else None
         loaded.set_block_based_table_factory(_table(cache, bits))
-    if not blooms and prefix_length_of(written) is not None:
-        loaded.set_prefix_extractor(rocksdict.SliceTransform.create_noop())
+    if not blooms:
+        if prefix_length_of(written) is not None:
+            loaded.set_prefix_extractor(rocksdict.SliceTransform.create_noop())
         loaded.set_memtable_prefix_bloom_ratio(0.0)
     return loaded
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rocksdict
 
 from kvdialect import exc
-from kvdialect.storage.batch import check_key
+from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.ranges import successor
@@ -66,8 +66,7 @@ class RocksDBSnapshot(EngineSnapshot):
             if state.sequence == states.sequence:
                 return values
         pinned = self._pin(cf)
-        for key in keys:
-            check_key(key, cf)
+        check_keys(keys, cf)
         return [pinned.get(key) for key in keys]
 
     def check_family(self, cf: str) -> None:
