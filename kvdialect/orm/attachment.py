@@ -28,9 +28,8 @@ def add(session: Session, instance: Any) -> None:
     if kv is not None and kv is not session:
         refuse_foreign(session, instance)
     mapper = session.mapper_of(instance)
-    dispatch = session.dispatch
-    if dispatch.before_attach:
-        dispatch.before_attach(session, instance)
+    if session.listened and session.dispatch.before_attach:
+        session.dispatch.before_attach(session, instance)
     if session.transaction is None:
         session._autobegin()
     if getattr(instance, "_key", None) is not None:
@@ -49,10 +48,12 @@ def add(session: Session, instance: Any) -> None:
     else:
         session.work.new[id(instance)] = instance
         object.__setattr__(instance, "_kv", session.tracker)
-    if dispatch.after_attach:
-        dispatch.after_attach(session, instance)
-    if instance._key is None and dispatch.transient_to_pending:
-        dispatch.transient_to_pending(session, instance)
+    if session.listened:
+        dispatch = session.dispatch
+        if dispatch.after_attach:
+            dispatch.after_attach(session, instance)
+        if instance._key is None and dispatch.transient_to_pending:
+            dispatch.transient_to_pending(session, instance)
 
 
 def delete(session: Session, instance: Any) -> None:

@@ -28,6 +28,11 @@ class SessionEvents(event.Events[Session]):
             return target.class_
         return super()._accept_with(target, identifier)
 
+    @classmethod
+    def _listen(cls, event_key: Any, **options: Any) -> None:
+        Session.listened = True
+        super()._listen(event_key, **options)
+
     def before_flush(self, session: Session, flush_context: Any, instances: Any) -> None:
         """Before objects are written into the transaction; ``session.new``, ``dirty`` and ``deleted`` say which."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc as sa_exc
 
 from kvdialect.orm import refreshing
+from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -27,30 +28,42 @@ def flush(session: Session, *, check: bool) -> None:
     if not session.work.pending:
         return
     txn = session._autobegin()
-    work, dispatch = session.work, session.dispatch
     session._flushing = True
     try:
-        if dispatch.before_flush:
-            dispatch.before_flush(session, work, None)
-        new = list(work.new.values()) if dispatch.pending_to_persistent else ()
-        deleted = list(work.deleted.values()) if dispatch.persistent_to_deleted else ()
-        listened = bool(dispatch.after_flush)
-        view = (dict(work.new), dict(session.tracker), dict(work.deleted)) if listened else None
-        try:
-            work.flush(txn, check=check)
-        except BaseException as error:
-            _abandon(session, error)
-            raise
-        if view is not None:
-            _with_view(session, view)
-        for instance in new:
-            dispatch.pending_to_persistent(session, instance)
-        for instance in deleted:
-            dispatch.persistent_to_deleted(session, instance)
-        if dispatch.after_flush_postexec:
-            dispatch.after_flush_postexec(session, work)
+        if session.listened:
+            _flush_heard(session, txn, check=check)
+        else:
+            _write(session, txn, check=check)
     finally:
         session._flushing = False
+
+
+def _write(session: Session, txn: Transaction, *, check: bool) -> None:
+    try:
+        session.work.flush(txn, check=check)
+    except BaseException as error:
+        _abandon(session, error)
+        raise
+
+
+def _flush_heard(session: Session, txn: Transaction, *, check: bool) -> None:
+    """Flush, and tell the listeners."""
+    work, dispatch = session.work, session.dispatch
+    if dispatch.before_flush:
+        dispatch.before_flush(session, work, None)
+    new = list(work.new.values()) if dispatch.pending_to_persistent else ()
+    deleted = list(work.deleted.values()) if dispatch.persistent_to_deleted else ()
+    listened = bool(dispatch.after_flush)
+    view = (dict(work.new), dict(session.tracker), dict(work.deleted)) if listened else None
+    _write(session, txn, check=check)
+    if view is not None:
+        _with_view(session, view)
+    for instance in new:
+        dispatch.pending_to_persistent(session, instance)
+    for instance in deleted:
+        dispatch.persistent_to_deleted(session, instance)
+    if dispatch.after_flush_postexec:
+        dispatch.after_flush_postexec(session, work)
 
 
 def _with_view(session: Session, view: View) -> None:

@@ -25,6 +25,7 @@ class Loading:
         record: what the class maps to.
         load: ``load(pairs, identity, tracker) -> objects``: for each pair the object of its key, which is the one that
             the identity map has, or a new one.
+        load_one: ``load_one(key, value, identity, tracker) -> object``: the same of one pair, whose key is not live.
         fill: ``fill(obj, key, value)``: sets all attributes from stored bytes, without hook.
         key_of: ``key_of(identity) -> key`` of a primary key value, or a tuple of them.
         key_of_object: ``key_of_object(obj) -> key`` from its attributes.
@@ -36,6 +37,7 @@ class Loading:
         names: Namespace = {}
         self.source = "\n".join([*self._load_lines(names), *self._fill_lines(names), *self._key_lines(names)])
         exec(compile(self.source, f"<kvdialect {record.cls.__name__}>", "exec"), names)  # noqa: S102 - generated here
+        self.load_one: Callable[[bytes, bytes, IdentityMap, Tracker], Any] = names["load_one"]
         self.load: Callable[[Pairs, IdentityMap, Tracker], list[Any]] = names["load"]
         self.fill: Callable[[Any, bytes, bytes], None] = names["fill"]
         self.key_of: Callable[[Any], bytes] = names["key_of"]
@@ -106,6 +108,26 @@ class Loading:
             "    if len(live) > identity.limit:",
             "        identity.purge()",
             "    return objects",
+            "",
+            f"def load_one(key, value, identity, tracker, new={put(names, object.__new__)}, ref={put(names, ref)}):",
+            "    if identity.stale:",
+            f"        o = {put(names, self._revive)}(identity, key, value, tracker)",
+            "        if o is not None:",
+            "            return o",
+            f"    o = new({loader})",
+            "    try:",
+            *(f"        {line}" for line in decode),
+            f"    except {put(names, DECODE_ERRORS)} as error:",
+            f"        raise {put(names, codec.undecodable)}(key, error) from error",
+            "    o._kv = tracker",
+            "    o._key = key",
+            "    o._raw = value",
+            f"    o.__class__ = {cls}",
+            "    identity.live[key] = ref(o)",
+            *(line[4:] for line in keep),
+            "    if len(identity.live) > identity.limit:",
+            "        identity.purge()",
+            "    return o",
         ]
 
     def _fill_lines(self, names: Namespace) -> list[str]:

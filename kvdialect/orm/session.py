@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -58,6 +58,9 @@ class Session(EventTarget):
     """
 
     dispatch: dispatcher[Session]
+
+    listened: ClassVar[bool] = False
+    """Whether any session, or the class, was ever listened to: asking for its listeners costs as much as a read."""
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class Session(EventTarget):
         self._check_usable()
         txn = self._autobegin()
         try:
-            if self.dispatch.before_commit:
+            if self.listened and self.dispatch.before_commit:
                 self.dispatch.before_commit(self)
             flushing.flush(self, check=txn.reading)
             for _ in range(_MOST_FLUSHES):
@@ -187,7 +190,7 @@ class Session(EventTarget):
             raise
         self.work.keep_level()
         self._end(committed=True)
-        if self.dispatch.after_commit:
+        if self.listened and self.dispatch.after_commit:
             self.dispatch.after_commit(self)
 
     def rollback(self) -> None:
@@ -207,8 +210,16 @@ class Session(EventTarget):
     def close(self) -> None:
         """Roll back what is not committed and let go of all objects; the session can be used again."""
         self._failed = None
-        if self.transaction is not None:
-            self._undo(self.transaction)
+        txn = self.transaction
+        if txn is not None:
+            if self.work.untouched(txn):
+                txn.close()
+                self.transaction = None
+                self.work.levels.clear()
+                self._close_door(committed=False)
+            else:
+                self._undo(txn)
+        self._mappers.clear()  # with their identity maps; the next use makes others
         self.expunge_all()
 
     def invalidate(self) -> None:
@@ -245,7 +256,7 @@ class Session(EventTarget):
                 self._rebind(binding)
             txn = self.transaction = Transaction(self.engine, self.isolation_level, self._see_schema)
             self.work.levels.append(Level())
-            if self.dispatch.after_begin:
+            if self.listened and self.dispatch.after_begin:
                 self.dispatch.after_begin(self, txn, None)
         return txn
 
@@ -268,12 +279,15 @@ class Session(EventTarget):
     def _end(self, *, committed: bool = False) -> None:
         """The transaction is over: objects keep their values, and are refreshed when the next one first reads them."""
         self.transaction = None
-        if self._door is not None:
-            door, self._door = self._door, None
-            door.close(committed=committed)
+        self._close_door(committed=committed)
         self.work.levels.clear()
         for mapper in set(self._mappers.values()):
             mapper.identity.age()
+
+    def _close_door(self, *, committed: bool) -> None:
+        if self._door is not None:
+            door, self._door = self._door, None
+            door.close(committed=committed)
 
     def _release(self, depth: int) -> None:
         assert self.transaction is not None
@@ -473,14 +487,25 @@ class Session(EventTarget):
             key = mapper.loading.key_of(ident)
         except exc.KeyTooLong:
             return None  # no record has such a key
+        if populate_existing or with_for_update or execution_options:
+            return cast("T | None", self._read(mapper, key, populate_existing, with_for_update, execution_options))
         found = mapper.identity.live.get(key)
-        if found is not None and not populate_existing and not with_for_update and not execution_options:
+        if found is not None:
             instance = found()
             if instance is not None:
-                return cast(T, instance)
-        return cast(T | None, self._get(mapper, key, populate_existing, with_for_update, execution_options))
+                return cast("T", instance)
+        work = self.work
+        if work.new or self.tracker or work.deleted:
+            return cast("T | None", self._read(mapper, key))
+        raw = (self.transaction or self._autobegin()).get(mapper.table.name, key)
+        if raw is None:
+            self._forget(mapper, key)
+            return None
+        if mapper.record.mutable:
+            self.has_mutable = True
+        return cast("T", mapper.loading.load_one(key, raw, mapper.identity, self.tracker))
 
-    def _get(
+    def _read(
         self,
         mapper: Mapper,
         key: bytes,
@@ -488,6 +513,7 @@ class Session(EventTarget):
         with_for_update: bool = False,
         execution_options: Mapping[str, Any] | None = None,
     ) -> Any:
+        """Flush if need be, and read the record even if the session has its object."""
         if self.work.new or self.tracker or self.work.deleted:
             self._autoflush()
         txn = self._autobegin()

@@ -85,6 +85,10 @@ class UnitOfWork:
         session = self.session
         return bool(self.new or session.tracker or self.deleted or session.has_mutable)
 
+    def untouched(self, txn: Transaction) -> bool:
+        """True if the transaction has only read, and no object was changed: there is nothing to undo."""
+        return not self.pending and not txn.changes and len(self.levels) == 1 and not self.levels[0].touched
+
     # ------------------------------------------------------------------------------------------ flush
 
     def flush(self, txn: Transaction, *, check: bool) -> None:

@@ -182,6 +182,8 @@ class EngineSnapshot(Snapshot):
         self.engine = engine
         self.taken = time.monotonic()
         self.closed = False
+        # Tells states of the store apart: two snapshots with the same see the same. None where the engine cannot tell.
+        self.moment: int | None = None
         # The handle it was made from, so that the store stays open for as long as the snapshot is in use.
         self.owner: object = None
         self.scans = Children()
@@ -220,11 +222,12 @@ class EngineSnapshot(Snapshot):
             self.owner = None
 
     def kill(self, error: ErrorMaker) -> None:
-        refuse = dead(error)
-        if self.closed or vars(self).setdefault("_refuse", refuse) is not refuse:
+        if self.closed:
+            return
+        refuse, attributes = dead(error), vars(self)
+        if attributes.setdefault("_refuse", refuse) is not refuse:
             return  # another thread is at it
-        for name in ("get", "multi_get", "scan", "prefix_scan"):
-            setattr(self, name, refuse)
+        attributes.update(get=refuse, multi_get=refuse, scan=refuse, prefix_scan=refuse)
         self.closed = True
         for scan in self.scans:
             scan.kill(error)

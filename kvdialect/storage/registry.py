@@ -160,7 +160,8 @@ def parse_url(url: str | URL) -> URL:
         raise exc.ArgumentError(
             f"{url!r} is no URL of a store; it looks like rocksdb:///relative/path, lmdb:////absolute/path or memory://"
         ) from error
-    if parsed.drivername not in known_engines():
+    known = parsed.drivername in _BUILT_IN or parsed.drivername in _loader.impls
+    if not known and parsed.drivername not in known_engines():  # which reads the metadata of all that is installed
         load_backend(parsed.drivername)  # says which there are
     if parsed.host or parsed.port or parsed.username or parsed.password:
         hint = f"{parsed.drivername}:///{parsed.host or ''}{'/' + parsed.database if parsed.database else ''}"

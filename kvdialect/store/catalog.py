@@ -250,6 +250,8 @@ class LiveCatalog:
     def __init__(self, backend: StorageBackend) -> None:
         self.backend = backend
         self.current = Catalog()
+        # The moment of a snapshot that had this catalog, so that the next of the same moment is not asked.
+        self._seen: tuple[int | None, Catalog] = (None, self.current)
         self._lock = threading.Lock()
         # By identity of the declared definition, which is kept with its table so that the identity stays its own.
         self._bound: dict[int, tuple[TableDefinition, TableEntry, StoredTable]] = {}
@@ -269,7 +271,12 @@ class LiveCatalog:
     def at(self, snapshot: Snapshot) -> Catalog:
         """The catalog as of a snapshot: what its keys and values are to be read by."""
         current = self.current
+        moment = getattr(snapshot, "moment", None)
+        seen, catalog = self._seen
+        if moment is not None and moment == seen and catalog is current:
+            return current
         if snapshot.get(RESERVED_FAMILY, VERSION_KEY) == current.raw_version:
+            self._seen = moment, current
             return current
         loaded = Catalog.load(snapshot, current)
         self._adopt(loaded)

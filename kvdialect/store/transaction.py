@@ -154,7 +154,13 @@ class Transaction:
             change = pending.get(key)
             if change is not None:
                 return None if change is DELETE else change  # type: ignore[return-value]
-        return self.get_base(cf, key)
+        snapshot = self._snapshot
+        if snapshot is None or self.serializable or cf in self.later:
+            return self.get_base(cf, key)
+        try:
+            return snapshot.get(cf, key)
+        except exc.UnknownColumnFamily as error:
+            raise _dropped(cf) from error
 
     def get_base(self, cf: str, key: bytes) -> bytes | None:
         """What the snapshot has at ``key``, whatever was written since."""

@@ -12,7 +12,7 @@ import lmdb
 from kvdialect import exc
 from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair
-from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan, dead
+from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, translate
 from kvdialect.storage.lmdb.families import Family
@@ -59,6 +59,7 @@ class LmdbSnapshot(EngineSnapshot):
             live.discard(id(self))
             self.closed = True
             raise
+        self.moment = self._txn.id()
         # The stubs allow for memoryviews, which only buffers=True gives.
         self._read: Any = self._txn.get
         self._families = engine.known
@@ -125,7 +126,7 @@ class LmdbSnapshot(EngineSnapshot):
     def kill(self, error: ErrorMaker) -> None:
         super().kill(error)
         # For methods that were fetched before; in a forked child the transaction is left as it is.
-        self._read = dead(error)
+        self._read = vars(self).get("_refuse", self._read)
 
     def release(self) -> None:
         with self._using:

@@ -30,6 +30,8 @@ class RocksDBSnapshot(EngineSnapshot):
         self.closed = True  # until there is something to release
         self._states = engine.states
         self._state = engine.states.take()
+        if engine.options.mode == "rw":
+            self.moment = self._state.sequence  # others write behind the back of a reader
         self.closed = False
         self._gets = engine.gets
 
