@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -100,8 +101,12 @@ class Writer:
         """Insert rows; each gives the values of ``insertion.positions``."""
         complete = self._completion(insertion)
         if insertion.resolution in (None, "ABORT") and not insertion.upserts:
+            at = insertion.relation.alias
+            # Rows that are whole already, their ids too, are only looked at.
+            whole = complete is list and at is not None and set(map(type, map(itemgetter(at), rows))) == {int}
             for start in range(0, len(rows), _BATCH):
-                self._insert_batch(insertion.relation, [complete(row) for row in rows[start : start + _BATCH]])
+                batch = rows[start : start + _BATCH]
+                self._insert_batch(insertion.relation, batch if whole else list(map(complete, batch)))
             return
         for row in rows:
             self._insert_one(insertion, complete(row))
@@ -139,7 +144,7 @@ class Writer:
 
         return complete
 
-    def _insert_batch(self, relation: Relation, rows: list[Values]) -> None:
+    def _insert_batch(self, relation: Relation, rows: Sequence[Any]) -> None:
         if not rows:
             return
         connection = self._connection

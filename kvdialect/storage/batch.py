@@ -109,7 +109,9 @@ class WriteBatch:
     def update(self, cf: str, changes: Mapping[bytes, bytes | Deletion]) -> WriteBatch:
         """Put and delete many keys of one family: each is set to its value, or removed where that is :data:`DELETE`."""
         try:
-            values = [value for value in changes.values() if not isinstance(value, Deletion)]
+            values: Iterable[Any] = changes.values()
+            if not _BYTES.issuperset(map(type, values)):
+                values = [value for value in values if not isinstance(value, Deletion)]
             size = sum(map(len, changes)) + sum(map(len, values))
         except TypeError:
             for key, change in changes.items():
@@ -118,7 +120,10 @@ class WriteBatch:
             raise
         if self._room < size:
             raise self._too_large(size)
-        self.changes.setdefault(cf, {}).update(changes)
+        if cf in self.changes:
+            self.changes[cf].update(changes)
+        else:
+            self.changes[cf] = dict(changes)
         self._room -= size
         return self
 
