@@ -27,6 +27,8 @@ WAYS = ("auto", "compiled", "pure")
 class Compiled(BuildHookInterface[Any]):
     """The build hook, see [tool.hatch.build.targets.wheel.hooks.custom]."""
 
+    _folder: Path | None = None
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the compiled modules to a wheel, or to the tree of an editable install."""
         way = os.environ.get("KVDIALECT_BUILD", "auto")
@@ -35,7 +37,7 @@ class Compiled(BuildHookInterface[Any]):
         if way == "pure":
             return
         stable = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-        folder = Path(tempfile.mkdtemp(prefix="kvdialect-build-"))
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="kvdialect-build-"))
         if not stable or not self._compile(folder):
             if way == "compiled":
                 raise SystemExit("the C files could not be compiled (see above)")
@@ -52,6 +54,11 @@ class Compiled(BuildHookInterface[Any]):
             build_data["pure_python"] = False
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["tag"] = f"cp311-abi3-{platform}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatch's
+        """Remove what was compiled, which is in the wheel by now."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _compile(self, folder: Path) -> bool:
         """Compile all of them, below ``folder``; whether that could be done."""
