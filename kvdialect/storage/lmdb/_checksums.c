@@ -185,12 +185,14 @@ PyDoc_STRVAR(sealed_doc, "sealed(pairs, tag, seed)\n--\n\nA list of pairs as the
 
 static PyObject *sealed(PyObject *self, PyObject *args)
 {
-    PyObject *list;
-    const char *tag;
+    PyObject *list, *tag_object;
+    char *tag;
     Py_ssize_t tag_size;
     unsigned int seed;
     (void)self;
-    if (!PyArg_ParseTuple(args, "O!y#I", &PyList_Type, &list, &tag, &tag_size, &seed))
+    /* No format with #: what it means differs between the versions that one build is for. */
+    if (!PyArg_ParseTuple(args, "O!OI", &PyList_Type, &list, &tag_object, &seed) ||
+        PyBytes_AsStringAndSize(tag_object, &tag, &tag_size) < 0)
         return NULL;
     Py_ssize_t count = PyList_Size(list);
     PyObject *found = PyList_New(count);
