@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import lmdb
@@ -41,6 +41,9 @@ from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
 from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
 from kvdialect.storage.storedir import FORMAT, LOCK_FILE, FileLock, Marker, open_directory
+
+_OPENINGS: Final = 20
+"""How often an environment is opened again, where another process was growing its map meanwhile."""
 
 
 class LmdbEngine(Engine):
@@ -123,30 +126,46 @@ class LmdbEngine(Engine):
             ) from error
 
     def _open_environment(self) -> lmdb.Environment:
-        options = self.options
+        for _ in range(_OPENINGS):
+            try:
+                return self._driver_open()
+            except lmdb.MapResizedError:
+                # The driver begins a transaction as it opens, and another process has grown the map just before that.
+                # LMDB looks for the size each time that it opens.
+                continue
+            except lmdb.Error as error:
+                raise self._not_opened(error) from error
         try:
-            return lmdb.open(
-                self.path,
-                map_size=self._map_size,
-                max_dbs=options.max_dbs + 1,
-                max_readers=options.max_readers,
-                readonly=options.mode == "ro",
-                create=False,
-                readahead=False,
-                lock=not options.unsafe_no_lock,
-                writemap=options.unsafe_writemap,
-                sync=options.durability != "none",
-                metasync=options.durability == "sync",
-                max_spare_txns=8,
-            )
+            return self._driver_open()
         except lmdb.Error as error:
-            if "already open in this process" in str(error) and self.path in shared.inherited_paths:
-                raise exc.ForkedProcess(
-                    f"{self.path} was open when this process was forked, and this version of py-lmdb does not open it"
-                    " again in the child; use a process that was started afresh (multiprocessing's 'spawn')",
-                    **self.facts("open", pid=os.getpid(), engine_message=str(error)),
-                ) from error
-            raise translate(self, error, "open") from error
+            raise self._not_opened(error) from error
+
+    def _driver_open(self) -> lmdb.Environment:
+        options = self.options
+        return lmdb.open(
+            self.path,
+            map_size=self._map_size,
+            max_dbs=options.max_dbs + 1,
+            max_readers=options.max_readers,
+            readonly=options.mode == "ro",
+            create=False,
+            readahead=False,
+            lock=not options.unsafe_no_lock,
+            writemap=options.unsafe_writemap,
+            sync=options.durability != "none",
+            metasync=options.durability == "sync",
+            max_spare_txns=8,
+        )
+
+    def _not_opened(self, error: lmdb.Error) -> exc.Error:
+        """The error for an environment that the driver does not open."""
+        if "already open in this process" in str(error) and self.path in shared.inherited_paths:
+            return exc.ForkedProcess(
+                f"{self.path} was open when this process was forked, and this version of py-lmdb does not open it"
+                " again in the child; use a process that was started afresh (multiprocessing's 'spawn')",
+                **self.facts("open", pid=os.getpid(), engine_message=str(error)),
+            )
+        return translate(self, error, "open")
 
     def _open_own(self) -> Any:
         try:

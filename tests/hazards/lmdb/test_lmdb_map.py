@@ -234,3 +234,36 @@ def test_map_size_below_what_is_stored_does_no_harm(url):
 
     with open_backend(f"{url}?map_size=64KiB") as backend:
         assert dict(backend.scan("a")) == values
+
+
+def test_a_map_that_grows_while_it_is_opened_is_opened(url, monkeypatch):
+    """The driver's open begins a transaction, which fails if another process has grown the map since LMDB looked."""
+    import lmdb
+
+    open_backend(url, ["a"]).close()
+    real, failures = lmdb.open, [lmdb.MapResizedError("mdb_txn_begin: MDB_MAP_RESIZED")] * 3
+
+    def late(*args, **options):
+        if failures:
+            raise failures.pop()
+        return real(*args, **options)
+
+    monkeypatch.setattr(lmdb, "open", late)
+    with open_backend(url, ["a"]) as backend:
+        backend.put("a", b"k", b"v")
+        assert backend.get("a", b"k") == b"v"
+    assert failures == []
+
+
+def test_a_map_that_always_grows_is_given_up(url, monkeypatch):
+    """Whatever the reason, opening ends, with a typed error."""
+    import lmdb
+
+    open_backend(url, ["a"]).close()
+
+    def late(*_args, **_options):
+        raise lmdb.MapResizedError("mdb_txn_begin: MDB_MAP_RESIZED")
+
+    monkeypatch.setattr(lmdb, "open", late)
+    with pytest.raises(exc.BackendError, match="MDB_MAP_RESIZED"):
+        open_backend(url, ["a"])
