@@ -45,38 +45,15 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 
-from sqlalchemy import Index
+from peer.model import CoinRecord, models
 
-from kvdialect import Bytes32, ColumnFamilyOptions, Mapped, Session, UInt64, create_engine, field, mapped, registry
+from kvdialect import Session, create_engine
 
 ENGINES = ("lmdb", "rocksdb")
 ORDERS = ("sorted", "unsorted")
 DRIVERS = {"lmdb": "py-lmdb", "rocksdb": "rocksdict"}
 PORTION = 100_000
 GROUP = 20  # coins of a puzzle hash
-
-models = registry()
-
-
-@mapped(models)
-class CoinRecord:
-    """The record of the README."""
-
-    __tablename__ = "coin_records"
-    __table_args__ = (
-        Index("coin_by_puzzle_hash", "puzzle_hash"),
-        Index("unspent_by_puzzle_hash", "puzzle_hash", kvdialect_where=lambda c: c.spent_height.is_(None)),
-        Index("coin_by_confirmed_height", "confirmed_height", kvdialect_include=["amount"]),
-        {"kvdialect_options": ColumnFamilyOptions(bloom="full", write_buffer_size="64MiB")},
-    )
-    coin_id: Mapped[Bytes32] = field(primary_key=True)
-    parent_coin_info: Mapped[Bytes32] = field(index=True)
-    puzzle_hash: Mapped[Bytes32]
-    amount: Mapped[UInt64]
-    confirmed_height: Mapped[UInt64]
-    spent_height: Mapped[UInt64 | None] = None
-    coinbase: Mapped[bool] = False
-    timestamp: Mapped[UInt64] = 0
 
 
 # ------------------------------------------------------------------------------------------------ the rows

@@ -7,46 +7,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import Index, bindparam, insert, select
+from sqlalchemy import bindparam, insert, select
 
-from kvdialect import (
-    Bytes32,
-    ColumnFamilyOptions,
-    Engine,
-    Mapped,
-    Session,
-    UInt64,
-    create_engine,
-    field,
-    mapped,
-    registry,
-)
+from kvdialect import Engine, Session, create_engine
 from peer.base import Peer
+from peer.model import CoinRecord, models
 from peer.workload import FIELDS, Block
-
-models = registry()
-
-
-@mapped(models)
-class CoinRecord:
-    """The record of the README."""
-
-    __tablename__ = "coin_records"
-    __table_args__ = (
-        Index("coin_by_puzzle_hash", "puzzle_hash"),
-        Index("unspent_by_puzzle_hash", "puzzle_hash", kvdialect_where=lambda c: c.spent_height.is_(None)),
-        Index("coin_by_confirmed_height", "confirmed_height", kvdialect_include=["amount"]),
-        {"kvdialect_options": ColumnFamilyOptions(bloom="full", write_buffer_size="64MiB")},
-    )
-    coin_id: Mapped[Bytes32] = field(primary_key=True)
-    parent_coin_info: Mapped[Bytes32] = field(index=True)
-    puzzle_hash: Mapped[Bytes32]
-    amount: Mapped[UInt64]
-    confirmed_height: Mapped[UInt64]
-    spent_height: Mapped[UInt64 | None] = None
-    coinbase: Mapped[bool] = False
-    timestamp: Mapped[UInt64] = 0
-
 
 # Made once and executed with parameters: the form that docs/queries.md calls the fastest.
 BY_PUZZLE_HASH = select(CoinRecord).where(CoinRecord.puzzle_hash == bindparam("puzzle_hash"))

@@ -126,19 +126,16 @@ class LmdbEngine(Engine):
             ) from error
 
     def _open_environment(self) -> lmdb.Environment:
-        for _ in range(_OPENINGS):
+        left = _OPENINGS
+        while True:
             try:
                 return self._driver_open()
-            except lmdb.MapResizedError:
-                # The driver begins a transaction as it opens, and another process has grown the map just before that.
-                # LMDB looks for the size each time that it opens.
-                continue
             except lmdb.Error as error:
-                raise self._not_opened(error) from error
-        try:
-            return self._driver_open()
-        except lmdb.Error as error:
-            raise self._not_opened(error) from error
+                left -= 1
+                # The driver begins a transaction as it opens: another process may have grown the map just before that.
+                # LMDB looks for the size each time that it opens.
+                if not left or not isinstance(error, lmdb.MapResizedError):
+                    raise self._not_opened(error) from error
 
     def _driver_open(self) -> lmdb.Environment:
         options = self.options
