@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import ref
@@ -9,6 +10,7 @@ from weakref import ref
 from kvdialect import exc
 from kvdialect.codec.kinds import Namespace, put
 from kvdialect.orm.identity import IdentityMap, Tracker
+from kvdialect.schema.compiled import rows
 from kvdialect.schema.records import Record
 from kvdialect.schema.rows import DECODE_ERRORS
 from kvdialect.storage.batch import KEY_LIMIT
@@ -37,8 +39,9 @@ class Loading:
         names: Namespace = {}
         self.source = "\n".join([*self._load_lines(names), *self._fill_lines(names), *self._key_lines(names)])
         exec(compile(self.source, f"<kvdialect {record.cls.__name__}>", "exec"), names)  # noqa: S102 - generated here
-        self.load_one: Callable[[bytes, bytes, IdentityMap, Tracker], Any] = names["load_one"]
-        self.load: Callable[[Pairs, IdentityMap, Tracker], list[Any]] = names["load"]
+        compiled = self._compiled(names["load_one"])
+        self.load_one: Callable[[bytes, bytes, IdentityMap, Tracker], Any] = (compiled or names)["load_one"]
+        self.load: Callable[[Pairs, IdentityMap, Tracker], list[Any]] = (compiled or names)["load"]
         self.fill: Callable[[Any, bytes, bytes], None] = names["fill"]
         self.key_of: Callable[[Any], bytes] = names["key_of"]
 
@@ -69,6 +72,15 @@ class Loading:
         self._set_kv(instance, tracker)
         self._set_key(instance, key)
         self._set_raw(instance, value)
+
+    def _compiled(self, otherwise: Any) -> dict[str, Any]:
+        """The compiled loaders, where there are some for the table and the layout of the class."""
+        cls, names = self.record.cls, [*self.table.codec.names, "_kv", "_key", "_raw"]
+        slots = [inspect.getattr_static(self.record.loader, name, None) for name in names]
+        if rows is None or self.table.codec.decoder is None or not all(map(inspect.ismemberdescriptor, slots)):
+            return {}
+        loader = rows.Loader(self.table.codec.decoder, cls, tuple(slots), self.record.mutable, otherwise, self._revive)
+        return {"load": loader.load, "load_one": loader.load_one}
 
     def _load_lines(self, names: Namespace) -> list[str]:
         loader, cls = put(names, self.record.loader), put(names, self.record.cls)

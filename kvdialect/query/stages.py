@@ -16,7 +16,7 @@ from kvdialect import exc
 from kvdialect.codec.kinds import Kind, Namespace, compiled, put
 from kvdialect.query.analysis import Aggregate, Order, Output
 from kvdialect.schema import functions
-from kvdialect.schema.expressions import Expression, ExpressionWriter, columns_of
+from kvdialect.schema.expressions import Column, Expression, ExpressionWriter, columns_of
 from kvdialect.schema.rows import DECODE_ERRORS, IndexCodec, TableCodec
 
 Params = Sequence[Any]
@@ -32,6 +32,10 @@ class Source(Protocol):
 
     loop: str
     """The head of the loop, which sets its variables."""
+    decoder: Any
+    """The compiled decoder, or None."""
+    names: tuple[str, ...]
+    """The columns that it gives."""
     kinds: dict[str, Kind]
     nullable: frozenset[str]
 
@@ -46,6 +50,7 @@ class RecordPairs:
 
     def __init__(self, table: TableCodec) -> None:
         self.table = table
+        self.decoder, self.names = table.decoder, table.names
         self.kinds = {field.name: field.kind for field in table.definition.fields}
         self.nullable = frozenset(field.name for field in table.definition.fields if field.nullable)
 
@@ -67,6 +72,7 @@ class IndexPairs:
 
     def __init__(self, index: IndexCodec) -> None:
         self.index = index
+        self.decoder, self.names = index.decoder, index.covered
         table = index.table
         self.kinds = {field.name: field.kind for field in table.definition.fields}
         proven = {
@@ -116,6 +122,7 @@ class GroupRows:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+        self.decoder = None
         self.kinds: dict[str, Kind] = {}
         self.nullable = frozenset(names)
 
@@ -238,6 +245,10 @@ def compile_stage(
     if payload == "pair" and not conditions and sort is None:
         return None
     chosen = () if payload == "pair" else outputs[:1] if payload == "first" else outputs
+    if payload in ("row", "first") and not conditions and sort is None:
+        columns = _columns_stage(source, chosen, bare=payload == "first")
+        if columns is not None:
+            return columns
     computed = [output.expression for output in chosen if output.expression is not None]
     orders = [element for run in sort.runs for element in run] if sort is not None else []
     loop = _Loop(source, [*conditions, *computed, *(element.expression for element in orders)])
@@ -255,6 +266,16 @@ def compile_stage(
         item = f"({', '.join(keys)}, {item})"
     stage: Stage = loop.function(["out = []", "emit = out.append"], test, [f"emit({item})"], ["return out"])
     return stage
+
+
+def _columns_stage(source: Source, outputs: Sequence[Output], *, bare: bool) -> Stage | None:
+    """A stage of columns as they are stored, where there is a compiled decoder."""
+    expressions = [output.expression for output in outputs if output.load is None]
+    names = [each.name for each in expressions if isinstance(each, Column)]
+    if source.decoder is None or not names or len(names) != len(outputs):
+        return None
+    decode, places = source.decoder.columns, tuple([source.names.index(name) for name in names])
+    return lambda items, _: decode(items, places, bare)
 
 
 _LOW: Final = (0,)

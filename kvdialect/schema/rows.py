@@ -26,6 +26,7 @@ from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.keys import KeyGrammar, KeyPart
 from kvdialect.codec.kinds import Namespace, put
+from kvdialect.schema.compiled import decoder
 from kvdialect.schema.definition import MISSING, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import excludes_null, predicate_source
 from kvdialect.storage.batch import KEY_LIMIT
@@ -51,6 +52,7 @@ class TableCodec:
         encode: ``encode(row) -> (key, value, row)``: checks, normalises and encodes a row. DataError names the record,
             the field, its value and what is allowed.
         decode: ``decode(key, value) -> row``. SerializationError if the bytes are no row of this table.
+        decoder: the compiled decoder, or None.
         entries: ``entries(row, key) -> (pairs, ...)``: for each index a tuple of its entries for the row.
     """
 
@@ -74,6 +76,13 @@ class TableCodec:
         exec(compile(self.source, f"<kvdialect {definition.name}>", "exec"), names)  # noqa: S102 - generated here
         self.encode: Callable[[Row], tuple[bytes, bytes, Row]] = names["encode"]
         self.decode: Callable[[bytes, bytes], Row] = names["decode"]
+        self.decoder = None
+        if definition.format == "msgpack":
+            self.decoder = decoder(
+                self.names, self.grammar, definition.primary_key, self.header, definition.value_fields, self.decode
+            )
+        if self.decoder is not None:
+            self.decode = self.decoder.decode
         self.entries: Callable[[Row, bytes], tuple[tuple[Pair, ...], ...]] = names["entries"]
 
     # ------------------------------------------------------------------------------------------ keys
@@ -343,6 +352,7 @@ class IndexCodec:
         covered: columns that ``decode`` gives.
         decode: ``decode(entry key, entry value) -> values`` of the columns ``covered``, in their order.
             SerializationError for what is no entry of this index.
+        decoder: the compiled decoder, or None.
     """
 
     def __init__(self, table: TableCodec, definition: IndexDefinition) -> None:
@@ -390,6 +400,17 @@ class IndexCodec:
             self.source = "\n".join(self._decode_lines(names))
             exec(compile(self.source, f"<kvdialect {definition.name}>", "exec"), names)  # noqa: S102 - generated here
             self.decode = names["decode"]
+        self.decoder = self._compiled()
+        if self.decoder is not None:
+            self.decode = self.decoder.decode
+
+    def _compiled(self) -> Any:
+        """The compiled decoder, or None: entries of unique indexes are left to Python."""
+        if not self.keyed or not self.covered:
+            return None
+        columns = [*self.definition.columns, *self.tail]
+        header = ENTRY_FORMAT if self._has_value else None
+        return decoder(self.covered, self.grammar, columns, header, self._included_fields, self.decode)
 
     def _uncovered(self, _key: bytes, _value: bytes) -> Row:
         """An entry of an element does not say what else the list holds."""
