@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
@@ -13,6 +14,24 @@ from kvdialect.schema.records import required_object, required_record
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
+
+
+def add_all(session: Session, instances: Iterable[Any]) -> None:
+    """See :meth:`Session.add_all`: objects that no session has known, of classes that this one knows, take few steps."""
+    new, mappers, attach = session.work.new, session._mappers, object.__setattr__
+    for instance in instances:
+        if (
+            instance.__class__ in mappers
+            and instance._kv is None
+            and instance._key is None
+            and session.transaction is not None
+            and session._failed is None
+            and not session.listened
+        ):
+            new[id(instance)] = instance
+            attach(instance, "_kv", session.tracker)
+        else:
+            add(session, instance)
 
 
 def add(session: Session, instance: Any) -> None:

@@ -29,6 +29,7 @@ class Loading:
             the identity map has, or a new one.
         load_one: ``load_one(key, value, identity, tracker) -> object``: the same of one pair, whose key is not live.
         fill: ``fill(obj, key, value)``: sets all attributes from stored bytes, without hook.
+        set_kv, set_key, set_raw: set the slots of tracker, key and value: ``set_key(obj, key)``.
         key_of: ``key_of(identity) -> key`` of a primary key value, or a tuple of them.
         key_of_object: ``key_of_object(obj) -> key`` from its attributes.
     """
@@ -51,7 +52,8 @@ class Loading:
         Raises:
             DataError: if a key attribute is no value of its column.
         """
-        return self.table.codec.key(self.record.identity(instance))
+        values = self.record.identity(instance)
+        return self.key_of(values if len(values) > 1 else values[0])
 
     def modified(self, instance: Any) -> bool:
         """True if the object's values are other than those it was loaded or flushed with.
@@ -69,9 +71,9 @@ class Loading:
 
     def attach(self, instance: Any, key: bytes, value: bytes, tracker: Tracker) -> None:
         """Make an object the one of a stored record, without touching its fields."""
-        self._set_kv(instance, tracker)
-        self._set_key(instance, key)
-        self._set_raw(instance, value)
+        self.set_kv(instance, tracker)
+        self.set_key(instance, key)
+        self.set_raw(instance, value)
 
     def _compiled(self, otherwise: Any) -> dict[str, Any]:
         """The compiled loaders, where there are some for the table and the layout of the class."""
@@ -145,9 +147,9 @@ class Loading:
     def _fill_lines(self, names: Namespace) -> list[str]:
         codec, loader = self.table.codec, self.record.loader
         decode = codec.decode_lines(lambda at: f"v{at}", names)
-        self._set_kv = loader._kv.__set__
-        self._set_key = loader._key.__set__
-        self._set_raw = loader._raw.__set__
+        self.set_kv = loader._kv.__set__
+        self.set_key = loader._key.__set__
+        self.set_raw = loader._raw.__set__
         lines = ["def fill(o, key, value):", "    try:", *(f"        {line}" for line in decode)]
         lines += [
             f"    except {put(names, DECODE_ERRORS)} as error:",
@@ -160,7 +162,7 @@ class Loading:
                 lines.append(f"    {put(names, slot.__set__)}(o, v{at})")  # type: ignore[union-attr]
             else:
                 lines.append(f"    {put(names, object.__setattr__)}(o, {name!r}, v{at})")
-        lines += [f"    {put(names, self._set_key)}(o, key)", f"    {put(names, self._set_raw)}(o, value)"]
+        lines += [f"    {put(names, self.set_key)}(o, key)", f"    {put(names, self.set_raw)}(o, value)"]
         return lines
 
     def _key_lines(self, names: Namespace) -> list[str]:

@@ -378,8 +378,7 @@ class Session(EventTarget):
 
     def add_all(self, instances: Iterable[Any]) -> None:
         """As :meth:`add` for each."""
-        for instance in instances:
-            self.add(instance)
+        attachment.add_all(self, instances)
 
     def delete(self, instance: Any) -> None:
         """Mark an object for deletion by the next flush.

@@ -8,13 +8,15 @@ nested too, restores values in place.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import ref
 
 import attrs
 
 from kvdialect import exc
 from kvdialect.orm.identity import IdentityMap
 from kvdialect.orm.loading import Loading
+from kvdialect.schema.rows import Pair
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import RowChanges, write_rows
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 Status = Literal["new", "persistent", "deleted"]
 
 
-@attrs.frozen(slots=True)
-class Before:
+class Before(NamedTuple):
     """What an object was before its level: its key and value as stored, and whether it was in the store."""
 
     instance: Any
@@ -99,8 +100,12 @@ class UnitOfWork:
         """
         session = self.session
         groups: dict[Mapper, _Group] = {}
+        cls: type[Any] | None = None
         for instance in self.new.values():
-            _group(groups, session.mapper_of(instance)).new.append(instance)
+            if instance.__class__ is not cls:
+                cls = instance.__class__
+                add = _group(groups, session.mapper_of(instance)).new.append
+            add(instance)
         for ident, instance in self.deleted.items():
             if ident not in self.new:
                 _group(groups, session.mapper_of(instance)).deleted.append(instance)
@@ -171,10 +176,26 @@ class UnitOfWork:
                 key, value = next(arrived)
                 loading.attach(instance, key, value, session.tracker)
             session.enter(mapper, instance)
-        for instance, (key, value) in zip(group.new, written[moved:], strict=True):
-            level.note(instance, mapper, "new")
-            loading.attach(instance, key, value, session.tracker)
-            session.enter(mapper, instance)
+        if group.new:
+            self._enter_new(mapper, group.new, written[moved:])
+
+    def _enter_new(self, mapper: Mapper, instances: list[Any], pairs: list[Pair]) -> None:
+        """New objects are those of the records that were written of them: note, attach and enter, many at once."""
+        touched, identity, loading = self.levels[-1].touched, mapper.identity, mapper.loading
+        set_key, set_raw, live, stale = loading.set_key, loading.set_raw, identity.live, identity.stale
+        for instance, (key, value) in zip(instances, pairs, strict=True):
+            ident = id(instance)
+            if ident not in touched:
+                touched[ident] = Before(instance, mapper, "new", instance._key, instance._raw)
+            set_key(instance, key)
+            set_raw(instance, value)
+            live[key] = ref(instance)
+        if stale:
+            for key, _ in pairs:
+                stale.pop(key, None)
+        if mapper.record.mutable:
+            identity.kept.update(zip([key for key, _ in pairs], instances, strict=True))
+            self.session.has_mutable = True
 
     # ------------------------------------------------------------------------------------------ the end of a level
 
