@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_all(session: Session, instances: Iterable[Any]) -> None:
-    """See :meth:`Session.add_all`: objects that no session has known, of classes that this one knows, take few steps."""
+    """See :meth:`Session.add_all`; objects new to all sessions, of classes that this one knows, take few steps."""
     new, mappers, attach = session.work.new, session._mappers, object.__setattr__
     for instance in instances:
         if (
@@ -139,7 +139,8 @@ def expunge(session: Session, instance: Any) -> None:
 def expunge_all(session: Session) -> None:
     """See :meth:`Session.expunge_all`."""
     session.tracker.session = None
-    session.tracker = Tracker(session)
+    session.tracker = Tracker()
+    session.tracker.session = session
     session.work.new.clear()
     session.work.deleted.clear()
     for mapper in set(session._mappers.values()):

@@ -29,9 +29,7 @@ class Tracker(dict[int, Any]):
 
     __slots__ = ("session",)
 
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session: Session | None = session
+    session: Session | None
 
 
 class IdentityMap:

@@ -18,7 +18,7 @@ from sqlalchemy.event import dispatcher
 from sqlalchemy.event.registry import EventTarget
 from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.selectable import TypedReturnsRows
-from sqlalchemy.util import IdentitySet
+from sqlalchemy.util import IdentitySet, memoized_property
 
 from kvdialect import exc
 from kvdialect.orm import attachment, bulk, flushing, refreshing, statements
@@ -29,6 +29,7 @@ from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
 from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork
 from kvdialect.schema.clauses import unsupported
 from kvdialect.schema.records import Record, required_record
+from kvdialect.schema.rows import IndexCodec
 from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
 from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLevel, Transaction
@@ -62,6 +63,18 @@ class Session(EventTarget):
     listened: ClassVar[bool] = False
     """Whether any session, or the class, was ever listened to: asking for its listeners costs as much as a read."""
 
+    # Of a session that has not been used, in the class: many live for one read.
+    transaction: Transaction | None = None
+    has_mutable: bool = False
+    block: SessionTransaction | None = None
+    """The ``with session.begin()`` block that runs: when its transaction is over it begins no other."""
+    _binding: Binding | None = None
+    _failed: BaseException | None = None
+    """The error of a failed flush, and the level that it has undone."""
+    _failed_level: tuple[Transaction | None, int] = (None, 0)
+    _flushing: bool = False
+    _door: sql.Door | None = None
+
     def __init__(
         self,
         engine: Engine | None = None,
@@ -86,22 +99,24 @@ class Session(EventTarget):
             )
         self.engine: Engine = target
         self.bind: Engine = target
-        self.isolation_level: IsolationLevel = isolation_level or cast(IsolationLevel, target.isolation_level)
+        self.isolation_level: IsolationLevel = isolation_level or target.isolation_level  # type: ignore[assignment]
         self.autoflush = autoflush
-        self.info: dict[Any, Any] = dict(info or {})
-        self.transaction: Transaction | None = None
-        self.tracker = Tracker(self)
+        if info:
+            self.info.update(info)
+        self.tracker = Tracker()
+        self.tracker.session = self
         self.work = UnitOfWork(self)
-        self.has_mutable = False
-        # The ``with session.begin()`` block that runs: when its transaction is over it begins no other.
-        self.block: SessionTransaction | None = None
         self._mappers: dict[type[Any], Mapper] = {}
-        self._binding: Binding | None = None
-        # The error of a failed flush, and the level that it has undone.
-        self._failed: BaseException | None = None
-        self._failed_level: tuple[Transaction | None, int] = (None, 0)
-        self._flushing = False
-        self._door: sql.Door | None = None
+
+    @memoized_property
+    def _indexes(self) -> dict[Any, tuple[Mapper, IndexCodec]]:
+        """The indexes that were asked for, by what they were asked for with, as the catalog has them."""
+        return {}
+
+    @memoized_property
+    def info(self) -> dict[Any, Any]:
+        """A dict of the caller's."""
+        return {}
 
     # ------------------------------------------------------------------------------------------ the transaction
 
@@ -219,8 +234,10 @@ class Session(EventTarget):
                 self._close_door(committed=False)
             else:
                 self._undo(txn)
-        self._mappers.clear()  # with their identity maps; the next use makes others
-        self.expunge_all()
+        if self._mappers or self.tracker or self.work.new:
+            self._mappers.clear()  # with their identity maps; the next use makes others
+            self._indexes.clear()
+            self.expunge_all()
 
     def invalidate(self) -> None:
         """As :meth:`close`: there is no connection that could be broken."""
@@ -270,6 +287,7 @@ class Session(EventTarget):
     def _rebind(self, binding: Binding) -> None:
         """Take the code that fits the catalog as it is now."""
         self._binding = binding
+        self._indexes.clear()
         for entity, mapper in list(self._mappers.items()):
             try:
                 mapper.bind(binding.loading(mapper.record))
@@ -488,11 +506,12 @@ class Session(EventTarget):
             return None  # no record has such a key
         if populate_existing or with_for_update or execution_options:
             return cast("T | None", self._read(mapper, key, populate_existing, with_for_update, execution_options))
+        instance: Any
         found = mapper.identity.live.get(key)
         if found is not None:
             instance = found()
             if instance is not None:
-                return cast("T", instance)
+                return instance  # type: ignore[no-any-return]
         work = self.work
         if work.new or self.tracker or work.deleted:
             return cast("T | None", self._read(mapper, key))
@@ -502,7 +521,8 @@ class Session(EventTarget):
             return None
         if mapper.record.mutable:
             self.has_mutable = True
-        return cast("T", mapper.loading.load_one(key, raw, mapper.identity, self.tracker))
+        instance = mapper.loading.load_one(key, raw, mapper.identity, self.tracker)
+        return instance  # type: ignore[no-any-return]
 
     def _read(
         self,

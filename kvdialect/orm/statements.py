@@ -128,18 +128,22 @@ def find_index(session: Session, index: str | sa.Index) -> tuple[Mapper, IndexCo
     Raises:
         ArgumentError: if there is none, or it is being built.
     """
+    binding = session.binding
+    known = session._indexes.get(index)
+    if known is not None:
+        return known
     name = index.name if isinstance(index, sa.Index) else index
     if not isinstance(name, str):
         raise exc.ArgumentError(f"{index!r} is no index; give its name or SQLAlchemy's Index")
-    binding = session.binding
     owner = binding.catalog.owner(name)
     if owner is None:
-        known = sorted(name for table in binding.catalog.tables.values() for name in table.indexes)
-        raise exc.ArgumentError(f"the store has no index {name!r}; its indexes are: {', '.join(known) or 'none'}")
+        names = sorted(name for table in binding.catalog.tables.values() for name in table.indexes)
+        raise exc.ArgumentError(f"the store has no index {name!r}; its indexes are: {', '.join(names) or 'none'}")
     mapper = session._mapper(_class_of(session, owner.definition.name, index))
     codec = mapper.table.readable.get(name)
     if codec is None:
         raise exc.ArgumentError(f"index {name} is being built and cannot be read yet", index=name)
+    session._indexes[index] = mapper, codec
     return mapper, codec
 
 
@@ -169,23 +173,25 @@ def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> li
     if found.empty:
         return []
     txn = session._autobegin()
-    keys = [codec.primary_key(key, value) for key, value in txn.scan(codec.family, found.start, found.stop)]
+    keys = codec.primary_keys(txn.scan(codec.family, found.start, found.stop))
     return _records(session, mapper, codec.family, keys) if keys else []
 
 
 def _records(session: Session, mapper: Mapper, family: str, keys: list[bytes]) -> list[Any]:
     txn = session._autobegin()
-    raws = txn.multi_get(mapper.table.name, keys)
+    raws: list[Any] = txn.multi_get(mapper.table.name, keys)
+    pairs = list(zip(keys, raws, strict=True))
     if None in raws:
         gone = txn.changes.get(mapper.table.name, {})
-        for key, raw in zip(keys, raws, strict=True):
+        for key, raw in pairs:
             if raw is None and key not in gone:
                 raise exc.Corruption(
                     f"an entry of {family} leads to the record {mapper.table.name}[{exc.shown(key)}], which is not"
                     " there (drop the index and build it again with models.upgrade)",
                     cf=family, key=key,
                 )  # fmt: skip
-    return session.loader(mapper)([(key, raw) for key, raw in zip(keys, raws, strict=True) if raw is not None])  # type: ignore[no-any-return]
+        pairs = [pair for pair in pairs if pair[1] is not None]
+    return session.loader(mapper)(pairs)  # type: ignore[no-any-return]
 
 
 def scan(
@@ -219,5 +225,5 @@ def _chunks(
         if codec is None:
             yield from session.loader(mapper)(chunk)
         else:
-            yield from _records(session, mapper, codec.family, [codec.primary_key(key, value) for key, value in chunk])
+            yield from _records(session, mapper, codec.family, codec.primary_keys(chunk))
         size = min(size * 2, _LARGEST_CHUNK)

@@ -100,12 +100,13 @@ class UnitOfWork:
         """
         session = self.session
         groups: dict[Mapper, _Group] = {}
+        group: _Group | None = None
         cls: type[Any] | None = None
         for instance in self.new.values():
-            if instance.__class__ is not cls:
+            if group is None or instance.__class__ is not cls:
                 cls = instance.__class__
-                add = _group(groups, session.mapper_of(instance)).new.append
-            add(instance)
+                group = _group(groups, session.mapper_of(instance))
+            group.new.append(instance)
         for ident, instance in self.deleted.items():
             if ident not in self.new:
                 _group(groups, session.mapper_of(instance)).deleted.append(instance)

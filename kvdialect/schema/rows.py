@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -530,6 +530,13 @@ class IndexCodec:
             return entry_key[width if width is not None else self.columns.skip(entry_key, len(self.columns.parts)) :]
         except DECODE_ERRORS as error:
             raise self._undecodable(entry_key, error) from error
+
+    def primary_keys(self, entries: Iterable[Pair]) -> list[bytes]:
+        """As :meth:`primary_key`, of many entries."""
+        width = self.prefix_width
+        if width is not None:
+            return [key[width:] for key, _ in entries]
+        return [self.primary_key(key, value) for key, value in entries]
 
     @property
     def prefix_width(self) -> int | None:

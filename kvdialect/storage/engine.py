@@ -176,17 +176,38 @@ def forked(engine: Engine) -> ErrorMaker:
 
 
 class EngineSnapshot(Snapshot):
-    """A snapshot that knows its age and can be ended from outside."""
+    """A snapshot that knows its age and can be ended from outside.
+
+    Attributes:
+        taken: when, by the monotonic clock.
+        closed: it was ended.
+        moment: tells states of the store apart: two snapshots with the same see the same. None where the engine cannot
+            tell.
+        owner: the handle it was made from, so that the store stays open for as long as the snapshot is in use.
+    """
+
+    # Defaults in the class: a session of one read begins and ends one of these.
+    closed: bool = False
+    moment: int | None = None
+    owner: object = None
+    _scans: Children | None = None
+    _read: Callable[..., Any]
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.taken = time.monotonic()
-        self.closed = False
-        # Tells states of the store apart: two snapshots with the same see the same. None where the engine cannot tell.
-        self.moment: int | None = None
-        # The handle it was made from, so that the store stays open for as long as the snapshot is in use.
-        self.owner: object = None
-        self.scans = Children()
+
+    @property
+    def scans(self) -> Iterable[Scan]:
+        """The scans of it that somebody holds."""
+        return () if self._scans is None else self._scans
+
+    def keep(self, scan: Scan) -> None:
+        """Remember a scan, which ends with the snapshot."""
+        scan.snapshot = self
+        if self._scans is None:
+            self._scans = Children()
+        self._scans.add(scan)
 
     def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
         check_bounds(start, stop)
@@ -194,8 +215,7 @@ class EngineSnapshot(Snapshot):
             self.check_family(cf)
             return iter(())
         pairs = self.open_scan(cf, start, stop, reverse)
-        pairs.snapshot = self
-        self.scans.add(pairs)
+        self.keep(pairs)
         return chain.from_iterable(pairs)
 
     @abc.abstractmethod
@@ -224,13 +244,15 @@ class EngineSnapshot(Snapshot):
     def kill(self, error: ErrorMaker) -> None:
         if self.closed:
             return
-        refuse, attributes = dead(error), vars(self)
+        refuse, attributes = dead(error), self.__dict__
         if attributes.setdefault("_refuse", refuse) is not refuse:
             return  # another thread is at it
-        attributes.update(get=refuse, multi_get=refuse, scan=refuse, prefix_scan=refuse)
+        attributes["get"] = attributes["multi_get"] = attributes["scan"] = attributes["prefix_scan"] = refuse
+        self._read = refuse  # for methods that were fetched before
         self.closed = True
-        for scan in self.scans:
-            scan.kill(error)
+        if self._scans is not None:
+            for scan in self._scans:
+                scan.kill(error)
         if os.getpid() == self.engine.pid:
             self.release()
         self.owner = None
@@ -268,20 +290,22 @@ class Scan(abc.ABC):
         if self._error is not None:
             raise self._error()
         size = self._size
-        chunk = self.read(size)
+        chunk = self.read(size) if size else []
         if len(chunk) < size and self._error is not None:
             raise self._error()  # ended by another thread meanwhile: what is short is not complete
         if not chunk:
             self.finish()
             raise StopIteration
         key, value = chunk[-1]
-        self._size = max(1, min(size * 4, self.LARGEST, self.BYTES // (len(key) + len(value) + 1)))
+        self._size = (
+            0 if len(chunk) < size else max(1, min(size * 4, self.LARGEST, self.BYTES // (len(key) + len(value) + 1)))
+        )
         self._chunk = chunk
         return chunk
 
     @abc.abstractmethod
     def read(self, size: int) -> list[Pair]:
-        """Return up to ``size`` next pairs; an empty list only if the range is exhausted."""
+        """Return ``size`` next pairs; fewer only if the range is exhausted."""
 
     @abc.abstractmethod
     def release(self) -> None:

@@ -236,22 +236,26 @@ class MemoryScan(Scan):
         self._inclusive = (True, False)
 
     def read(self, size: int) -> list[Pair]:
+        pairs: list[Pair] = []
         with self._engine._lock:
-            while True:
+            value_at, sequence = self._family.value_at, self._sequence
+            while len(pairs) < size:
                 keys = list(
-                    islice(self._family.versions.irange(self._start, self._stop, self._inclusive, self._reverse), size)
+                    islice(
+                        self._family.versions.irange(self._start, self._stop, self._inclusive, self._reverse),
+                        size - len(pairs),
+                    )
                 )
                 if not keys:
-                    return []
+                    break
                 if self._reverse:
                     self._stop = keys[-1]
                 else:
                     self._start = keys[-1]
                     self._inclusive = (False, False)
-                value_at, sequence = self._family.value_at, self._sequence
-                chunk = [(key, value) for key in keys if (value := value_at(key, sequence)) is not None]
-                if chunk:
-                    return chunk
+                # Keys that this snapshot does not see make a part of less than was asked for.
+                pairs += [(key, value) for key in keys if (value := value_at(key, sequence)) is not None]
+        return pairs
 
     def release(self) -> None:
         self._family = _Family()

@@ -72,9 +72,8 @@ class Handle(StorageBackend):
             snapshot.close()
             return iter(())
         pairs = snapshot.open_scan(cf, start, stop, reverse)
-        pairs.snapshot = snapshot
         pairs.own_snapshot = True
-        snapshot.scans.add(pairs)
+        snapshot.keep(pairs)
         return chain.from_iterable(pairs)
 
     def snapshot(self) -> EngineSnapshot:

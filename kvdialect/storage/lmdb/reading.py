@@ -12,7 +12,7 @@ import lmdb
 from kvdialect import exc
 from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair
-from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan
+from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, translate
 from kvdialect.storage.lmdb.families import Family
@@ -61,7 +61,7 @@ class LmdbSnapshot(EngineSnapshot):
             raise
         self.moment = self._txn.id()
         # The stubs allow for memoryviews, which only buffers=True gives.
-        self._read: Any = self._txn.get
+        self._read = self._txn.get
         self._families = engine.known
 
     def get(self, cf: str, key: bytes) -> bytes | None:
@@ -122,11 +122,6 @@ class LmdbSnapshot(EngineSnapshot):
         except exc.Error:
             self._refuse_closed(cf)
             raise
-
-    def kill(self, error: ErrorMaker) -> None:
-        super().kill(error)
-        # For methods that were fetched before; in a forked child the transaction is left as it is.
-        self._read = vars(self).get("_refuse", self._read)
 
     def release(self) -> None:
         with self._using:
