@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 _DEMAND: Final = 64
 
 
+Natives = tuple[rocksdict.RdictIter, rocksdict.Snapshot | None]
+"""The driver's objects that keep a family at one moment."""
+
+
 class Pinned:
     """One family at one moment."""
 
     __slots__ = ("__weakref__", "_cf", "_engine", "_iterator", "_lock", "_snapshot")
 
-    def __init__(self, engine: RocksDBEngine, cf: str, rdict: rocksdict.Rdict) -> None:
+    def __init__(self, engine: RocksDBEngine, cf: str, natives: Natives) -> None:
         self._engine, self._cf = engine, cf
         self._lock = threading.Lock()
-        self._iterator = rdict.iter(engine.total_order)
-        # A secondary's snapshots move when it catches up; its iterators do not.
-        self._snapshot = None if engine.options.mode == "secondary" else rdict.snapshot()
+        self._iterator, self._snapshot = natives
 
     def release(self) -> None:
         """Let go of the driver's objects, which keep the database open, even if a traceback keeps this one."""
@@ -128,15 +130,26 @@ def incomplete(engine: RocksDBEngine, cf: str, last: bytes | None, message: str)
 
 
 class State:
-    """The store after write number ``sequence``, as all its snapshots share it."""
+    """The store after write number ``sequence``, as all its snapshots share it.
 
-    __slots__ = ("holders", "pinned", "sealed", "sequence")
+    Attributes:
+        sealed: all families are kept: in ``pinned``, or in ``unused`` where nobody has asked for them yet.
+        holders: how many snapshots there are of it.
+    """
+
+    __slots__ = ("__weakref__", "holders", "pinned", "sealed", "sequence", "unused")
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         self.sealed = False
         self.holders = 0
         self.pinned: dict[str, Pinned] = {}
+        self.unused: dict[str, Natives] = {}
+
+    def drop(self) -> None:
+        """Nobody needs the families any more."""
+        self.pinned = {}
+        self.unused = {}
 
 
 class States:
@@ -158,6 +171,7 @@ class States:
         self._demand = 0
         self.sequence = 0
         self._all: weakref.WeakSet[Pinned] = weakref.WeakSet()
+        self._sealed: weakref.WeakSet[State] = weakref.WeakSet()
 
     def take(self) -> State:
         """Return the state that a snapshot is of, with one more holder."""
@@ -193,7 +207,7 @@ class States:
             state.holders -= 1
             # Without syncs the current state is replaced when the next snapshot is taken, which may be never.
             if state.holders == 0 and (state is not self._current or (state.sealed and not self._synced)):
-                state.pinned = {}
+                state.drop()
 
     def pin(self, state: State, cf: str) -> Pinned:
         """One family at ``state``.
@@ -208,7 +222,13 @@ class States:
                 pinned = state.pinned.get(cf)
                 family = engine.known.get(cf)
                 if pinned is None and not state.sealed and family is not None:
-                    pinned = state.pinned[cf] = self._pinned(cf, family.rdict)
+                    pinned = state.pinned[cf] = self._pinned(cf, self._natives(family.rdict))
+        if pinned is None:
+            with self._lock:
+                pinned = state.pinned.get(cf)
+                natives = state.unused.pop(cf, None)
+                if pinned is None and natives is not None:
+                    pinned = state.pinned[cf] = self._pinned(cf, natives)
         if pinned is None:
             raise self._engine.unknown(cf, "snapshot")
         return pinned
@@ -226,7 +246,7 @@ class States:
                     if wanted or state.holders:
                         self._seal(state)
                     else:
-                        state.pinned = {}
+                        state.drop()
         except BaseException:
             # Interrupted: nothing is written, so the state is the live one still, and the next write seals it.
             self.sequence = before
@@ -238,14 +258,21 @@ class States:
         self.sequence -= 1
 
     def _seal(self, state: State) -> None:
-        pinned = state.pinned
+        # Most are never looked at: no more than the driver's objects is made here.
+        self._sealed.add(state)
+        unused, pinned = state.unused, state.pinned
         for name, family in self._engine.known.items():
             if name not in pinned:
-                pinned[name] = self._pinned(name, family.rdict)
+                unused[name] = self._natives(family.rdict)
         state.sealed = True
 
-    def _pinned(self, cf: str, rdict: rocksdict.Rdict) -> Pinned:
-        pinned = Pinned(self._engine, cf, rdict)
+    def _natives(self, rdict: rocksdict.Rdict) -> Natives:
+        engine = self._engine
+        # A secondary's snapshots move when it catches up; its iterators do not.
+        return rdict.iter(engine.total_order), None if engine.options.mode == "secondary" else rdict.snapshot()
+
+    def _pinned(self, cf: str, natives: Natives) -> Pinned:
+        pinned = Pinned(self._engine, cf, natives)
         self._all.add(pinned)
         return pinned
 
@@ -260,17 +287,18 @@ class States:
             old, self._current = self._current, state
             self._candidate = None
             if old.holders == 0:
-                old.pinned = {}
+                old.drop()
 
     def clear(self) -> None:
         """Let go of the driver's objects."""
-        for state in (self._current, self._candidate):
+        for state in (self._current, self._candidate, *self._sealed):
             if state is not None:
-                state.pinned = {}
+                state.drop()
         for pinned in list(self._all):
             pinned.release()
 
     def natives(self) -> list[object]:
         """The driver's objects that are held."""
-        states = (self._current, self._candidate)
-        return [n for s in states if s is not None for pinned in s.pinned.values() for n in pinned.natives]
+        states = [state for state in (self._current, self._candidate, *self._sealed) if state is not None]
+        pinned = [native for state in states for pinned in state.pinned.values() for native in pinned.natives]
+        return pinned + [native for state in states for natives in state.unused.values() for native in natives]
