@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -79,10 +80,17 @@ def complete_rows(
     known = set(names)
     auto = next((field.name for field in definition.fields if field.autoincrement), None)
     defaults = {column.name: _default(column) for column in table.columns}
-    rows: list[list[Any]] = []
+    in_order = itemgetter(*names) if len(names) > 1 else None
+    rows: list[Any] = []
     wanting: list[list[Any]] = []
     explicit: list[int] = []
     for values in given:
+        if in_order is not None and auto is None and len(values) == len(names):
+            try:
+                rows.append(in_order(values))
+                continue
+            except KeyError:
+                pass  # some other name: said below
         if not known.issuperset(values):
             unknown = sorted(set(values) - known)
             raise exc.ArgumentError(
@@ -115,7 +123,7 @@ def complete_rows(
             at = names.index(auto)
             for row, ident in zip(wanting, allocator.take(len(wanting)), strict=True):
                 row[at] = ident
-    return [tuple(row) for row in rows]
+    return list(map(tuple, rows))
 
 
 def _default(column: sa.Column[Any]) -> Callable[[], Any] | None:
@@ -219,7 +227,9 @@ def _load_batch(engine: Engine, record: Record, batch: Sequence[Any]) -> int:
     if record.auto is None and all(item.__class__ is record.cls for item in batch):
         rows = list(map(record.values, batch))
     else:
-        given = [item if isinstance(item, Mapping) else _as_mapping(record, item) for item in batch]
+        given = [
+            item if item.__class__ is dict or isinstance(item, Mapping) else _as_mapping(record, item) for item in batch
+        ]
         rows = complete_rows(engine, stored, record.table, given)
     txn = Transaction(engine)
     try:
