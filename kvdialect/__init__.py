@@ -24,7 +24,7 @@ from kvdialect.schema.types import (
     UInt64,
     UnsignedInteger,
 )
-from kvdialect.storage import ColumnFamilyOptions, open_backend
+from kvdialect.storage import ColumnFamilyOptions, open_backend, restore
 
 __version__ = "0.1.0.dev0"
 
@@ -60,5 +60,6 @@ __all__ = [
     "object_session",
     "open_backend",
     "registry",
+    "restore",
     "sessionmaker",
 ]

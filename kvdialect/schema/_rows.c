@@ -2,7 +2,8 @@
  *
  * A Decoder makes rows of keys and values; a Loader makes objects of a record class of them. What a pair holds otherwise
  * than expected (another version of the fields, damaged bytes, a type that is not known here) is left to the generated
- * code, which is given along: so there is one place that knows old rows and words errors.
+ * code, which is given along: so there is one place that knows old rows and words errors. setter is the __setattr__ of
+ * records.
  *
  * Values are msgpack, https://github.com/msgpack/msgpack/blob/master/spec.md. Only functions of Python's stable ABI
  * (3.11) are used.
@@ -759,7 +760,7 @@ static PyObject *Loader_load(PyObject *loader, PyObject *const *args, Py_ssize_t
         if (pair_of(pair, &key, &value) == 0) {
             found = PyDict_GetItemWithError(live, key);
             if (found != NULL) {
-                object = PyWeakref_GetObject(found);
+                object = PyWeakref_GetObject(found); /* the stable ABI has no newer one before 3.13 */
                 object = object == Py_None ? NULL : Py_XNewRef(object);
             }
             if (object == NULL && !PyErr_Occurred())
@@ -881,6 +882,45 @@ static PyType_Spec Loader_spec = {
     "kvdialect.schema._rows.Loader", sizeof(Loader), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, Loader_slots,
 };
 
+/* ------------------------------------------------------------------------------------------ attributes */
+
+static PyObject *name_kv;
+
+PyDoc_STRVAR(setter_doc, "Set an attribute, and note the object in its tracker.");
+
+/* The __setattr__ of a record class whose attrs class has none of its own. */
+static PyObject *set_attribute(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *tracker, *ident;
+    int failed = 0;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "__setattr__(name, value)");
+        return NULL;
+    }
+    if (PyObject_GenericSetAttr(self, args[0], args[1]) < 0)
+        return NULL;
+    tracker = PyObject_GenericGetAttr(self, name_kv);
+    if (tracker == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+            return NULL;
+        PyErr_Clear(); /* not yet initialised */
+        Py_RETURN_NONE;
+    }
+    if (tracker != Py_None) {
+        ident = PyLong_FromVoidPtr(self);
+        failed = ident == NULL || PyObject_SetItem(tracker, ident, self) < 0;
+        Py_XDECREF(ident);
+    }
+    Py_DECREF(tracker);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef setter_method = {
+    "__setattr__", (PyCFunction)(void (*)(void))set_attribute, METH_FASTCALL, setter_doc,
+};
+
 /* ------------------------------------------------------------------------------------------ the module */
 
 static struct PyModuleDef definition = {
@@ -904,7 +944,7 @@ static int add_type(PyObject *module, const char *name, PyType_Spec *spec, PyTyp
 
 PyMODINIT_FUNC PyInit__rows(void)
 {
-    PyObject *module = PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition), *descriptor;
     if (module == NULL)
         return NULL;
     name_live = PyUnicode_InternFromString("live");
@@ -912,11 +952,16 @@ PyMODINIT_FUNC PyInit__rows(void)
     name_limit = PyUnicode_InternFromString("limit");
     name_kept = PyUnicode_InternFromString("kept");
     name_purge = PyUnicode_InternFromString("purge");
+    name_kv = PyUnicode_InternFromString("_kv");
+    descriptor = PyDescr_NewMethod(&PyBaseObject_Type, &setter_method);
     if (name_live == NULL || name_stale == NULL || name_limit == NULL || name_kept == NULL || name_purge == NULL ||
+        name_kv == NULL || descriptor == NULL || PyModule_AddObjectRef(module, "setter", descriptor) < 0 ||
         add_type(module, "Decoder", &Decoder_spec, &decoder_type) < 0 ||
         add_type(module, "Loader", &Loader_spec, NULL) < 0 || PyModule_AddIntConstant(module, "MOST", MOST) < 0) {
+        Py_XDECREF(descriptor);
         Py_DECREF(module);
         return NULL;
     }
+    Py_DECREF(descriptor);
     return module;
 }

@@ -29,6 +29,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
+from kvdialect.schema.compiled import rows
 from kvdialect.schema.declared import INFO, FieldInfo, definition_of
 from kvdialect.schema.definition import MISSING, TableDefinition
 from kvdialect.schema.types import resolve_annotation
@@ -549,6 +550,8 @@ def _initialiser(base: type[Any], loader: type[Any], target: list[type[Any]]) ->
 def _setter(base: type[Any]) -> Any:
     """Setting an attribute: as the attrs class does it (validators, converters), and a note in the tracker."""
     set_attribute: Any = base.__setattr__
+    if set_attribute is object.__setattr__ and rows is not None:
+        return rows.setter
 
     def __setattr__(self: Any, name: str, value: Any) -> None:  # noqa: N807 - it becomes the class's
         set_attribute(self, name, value)

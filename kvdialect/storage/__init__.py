@@ -26,6 +26,7 @@ from kvdialect.storage.options import (
 )
 from kvdialect.storage.ranges import KeyRange, successor
 from kvdialect.storage.registry import known_engines, load_backend, open_backend, register
+from kvdialect.storage.storedir import restore
 
 __all__ = [
     "DELETE",
@@ -54,5 +55,6 @@ __all__ = [
     "parse_store_options",
     "range_digest",
     "register",
+    "restore",
     "successor",
 ]

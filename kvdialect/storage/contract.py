@@ -7,6 +7,7 @@ offer it; ``kvdialect.testing`` holds each of them as a test that any engine can
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -177,6 +178,22 @@ class StorageBackend(Reader):
     @abc.abstractmethod
     def compact(self, cf: str) -> None:
         """Rewrite a family compactly, where the engine does such a thing; the name is checked on every engine."""
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the store to ``path`` while it is in use: all of one moment, or nothing.
+
+        The copy is a store like this one, at the latest state that was durable when it was made, or a later one.
+
+        Args:
+            path: a directory that is not there yet, or is empty.
+
+        Raises:
+            ArgumentError, NotAStore: if something is there.
+            NotSupportedError: if the engine has no files.
+            Corruption: if the engine finds damage on the way.
+            DiskFull, BackendError: if it cannot be written; nothing is left of it.
+        """
+        raise exc.NotSupportedError(f"{self.name} cannot be backed up to {os.fspath(path)}", engine=self.name)
 
     @abc.abstractmethod
     def close(self) -> None:

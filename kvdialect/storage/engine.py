@@ -7,6 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any, Final, NoReturn, Self
 
@@ -115,6 +116,14 @@ class Engine(abc.ABC):
 
     def catch_up(self) -> None:
         return
+
+    def copy_to(self, directory: str) -> None:
+        """Write the store as of one moment, of now or later, into an empty directory, without a marker."""
+        raise exc.NotSupportedError(f"{self.name} has no files to copy", engine=self.name, directory=directory)
+
+    def still(self) -> AbstractContextManager[str]:
+        """A path at which another process can read the store as of one moment."""
+        raise exc.NotSupportedError(f"{self.name} has no files that another process can read", engine=self.name)
 
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:  # noqa: B027 - optional
         """Refuse options of an existing family that may not change; by default all may."""

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any, Final, Self, TypeVar
 
@@ -25,6 +26,7 @@ from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.contract import Capabilities, Pair, StorageBackend, check_bounds
 from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMaker, dead, forked
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
+from kvdialect.storage.storedir import copy, read_marker
 
 
 class Handle(StorageBackend):
@@ -142,6 +144,24 @@ class Handle(StorageBackend):
         self._check_writable("compact")
         self.engine.compact(cf)
 
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        self.engine.check_process()
+        target = os.path.abspath(path)
+        source = None if self.path is None else read_marker(self.path)
+        if source is None:
+            self.engine.copy_to(target)  # says that there are no files
+            return
+        copy(target, source, self.engine.copy_to)
+
+    def still(self) -> AbstractContextManager[str]:
+        """A path at which another process can read the store as of one moment, for as long as the context is open.
+
+        Raises:
+            NotSupportedError: if the engine has no files.
+        """
+        self.engine.check_process()
+        return self.engine.still()
+
     def commit_outcome(self, token: bytes) -> exc.Outcome:
         self.engine.check_process()
         return self.engine.commit_outcome(token)
@@ -200,6 +220,7 @@ class Handle(StorageBackend):
 _REFUSED_WHEN_CLOSED: Final = (
     "get", "multi_get", "scan", "prefix_scan", "snapshot", "batch_write", "put", "delete", "column_families",
     "create_column_family", "drop_column_family", "declare", "flush", "compact", "commit_outcome", "catch_up", "stats",
+    "backup", "still",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ _UNFINISHED: Final = "KVDIALECT.creating"
 # What may lie in a directory that still counts as empty: ext4 puts the first into every file system, and a writer that
 # waits for the lock the second.
 _IGNORED: Final = frozenset({"lost+found", LOCK_FILE})
+_NOT_COPIED: Final = frozenset({*_IGNORED, MARKER, "LOCK", "lock.mdb"})
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +129,62 @@ def read_marker(path: str) -> Marker | None:
     )
 
 
+def copy(path: str, marker: Marker, build: Callable[[str], None]) -> None:
+    """As :func:`create`, of a store that has something in it: what is at ``path`` already is refused.
+
+    Raises:
+        ArgumentError: if there is a store.
+        NotAStore: if there is anything else.
+    """
+    if read_marker(path) is not None:
+        raise exc.ArgumentError(f"there is a store at {path}; give a path where nothing is", path=path)
+    create(path, marker, build)
+
+
+def restore(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Make a store of a backup: copy it to where nothing is, wholly or not at all, and leave the backup as it is.
+
+    Args:
+        source: the directory of a store that is not open for writing, as ``backup`` makes it.
+        target: a directory that is not there yet, or is empty.
+
+    Raises:
+        NotAStore: if there is no store at ``source``, or anything at ``target``.
+        ArgumentError: if there is a store at ``target``.
+        StoreLocked: if a process has the source open for writing; back it up from there.
+        BackendError: if it cannot be written; nothing is left of it.
+    """
+    source, target = os.path.abspath(source), os.path.abspath(target)
+    marker = read_marker(source)
+    if marker is None:
+        raise exc.NotAStore(f"there is no store at {source}", path=source)
+    lock = FileLock(os.path.join(source, LOCK_FILE))
+    try:
+        if not lock.acquire(0.0):
+            raise exc.StoreLocked(
+                f"{source} is held by pid {lock.holder()}; make a backup there, or close it", path=source,
+                holder_pid=lock.holder(),
+            )  # fmt: skip
+        try:
+            copy(target, marker, lambda directory: _copy_files(source, directory))
+        finally:
+            lock.release()
+    finally:
+        lock.close()
+
+
+def _copy_files(source: str, directory: str) -> None:
+    for entry in os.listdir(source):
+        if entry not in _NOT_COPIED:
+            shutil.copy2(os.path.join(source, entry), os.path.join(directory, entry))
+
+
+def aside_of(path: str) -> str:
+    """A path beside ``path`` for what is to be removed soon; what a process that died leaves there is swept."""
+    _sweep(os.path.dirname(path), path)
+    return os.path.join(os.path.dirname(path), f"{_aside_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}")
+
+
 def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
     """Create a store at ``path``: whole, or not at all."""
     parent = os.path.dirname(path)
@@ -137,8 +194,7 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
         raise exc.BackendError(
             f"cannot create {parent}: {error.strerror}", path=path, operation="open", engine=marker.engine
         ) from error
-    _sweep(parent, path)
-    aside = os.path.join(parent, f"{_aside_prefix(path)}{os.getpid()}-{secrets.token_hex(4)}")
+    aside = aside_of(path)
     try:
         os.mkdir(aside)
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -26,6 +27,9 @@ from kvdialect.store.catalog import REOPEN_KEY, Catalog, LiveCatalog, create_cat
 from kvdialect.store.ddl import SchemaEditor
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import ISOLATION_LEVELS
+from kvdialect.store.verification import MOST_FINDINGS, Verification, repair, verify
+from kvdialect.store.verification import Progress as VerifyProgress
+from kvdialect.store.verifier import verify_apart
 
 AnyEngine = TypeVar("AnyEngine", bound="Engine")
 
@@ -234,6 +238,93 @@ class Engine:
                 indexes = {index.name: index.state for index in entry.definition.indexes}
                 tables[name] = {"rows": rows, "version": entry.definition.version, "indexes": indexes}
         return {**self.backend.stats(), "schema_version": catalog.version, "tables": tables}
+
+    def verify(
+        self,
+        tables: Iterable[str] | None = None,
+        *,
+        most: int = MOST_FINDINGS,
+        progress: VerifyProgress | None = None,
+        apart: bool | None = None,
+    ) -> Verification:
+        """Read the whole store, of one moment and while it is in use, and say what is wrong and where.
+
+        Records are decoded and compared with the indexes both ways, counts are counted, checksums and the catalog are
+        read. What cannot be read is a finding like the rest.
+
+        Args:
+            tables: names of tables to look at; None: all, and what belongs to none.
+            most: findings after which it ends.
+            progress: called with the table or index that is being read and how much of it was.
+            apart: in a process of its own, which survives that the engine crashes on a damaged file. None: where the
+                engine has files.
+
+        Raises:
+            ProgrammingError: if there is no table of a name.
+            Corruption: if the catalog itself cannot be read.
+            BackendError: if that process fails for another reason.
+        """
+        catalog = self._live.reload()
+        chosen = None if tables is None else [catalog.entry(name).definition.name for name in tables]
+        if apart is None:
+            apart = self.backend.capabilities.persistent and isinstance(self.backend, Handle)
+        if not apart:
+            return verify(self.backend, tables=chosen, most=most, progress=progress)
+        if not isinstance(self.backend, Handle):
+            raise exc.NotSupportedError(f"{self.name} cannot be verified in another process", engine=self.name)
+        with self.backend.still() as path:
+            url = URL.create(self.name, database=path)
+            return verify_apart(url, list(catalog.entries), tables=chosen, most=most, progress=progress)
+
+    def repair_indexes(
+        self, tables: Iterable[str] | None = None, *, progress: VerifyProgress | None = None
+    ) -> Verification:
+        """Make index entries and row counts what the records say, while the store is in use.
+
+        Records are never touched, and nothing is guessed: what :meth:`verify` says of them stays as it is.
+
+        Args:
+            tables: names of tables; None: all.
+            progress: as for :meth:`verify`.
+
+        Returns:
+            What was found; each finding says whether it is repaired.
+
+        Raises:
+            ProgrammingError: if there is no table of a name.
+            Error: what ``batch_write`` raises.
+        """
+        catalog = self._live.reload()
+        chosen = None if tables is None else [catalog.entry(name).definition.name for name in tables]
+        return repair(self.backend, tables=chosen, progress=progress)
+
+    def backup(self, path: str | os.PathLike[str], *, verified: bool = True) -> Verification | None:
+        """Write a copy of the store to ``path`` while it is in use: all of one moment, or nothing.
+
+        The copy is a store: open it, or copy it elsewhere with :func:`kvdialect.restore`.
+
+        Args:
+            path: a directory that is not there yet, or is empty.
+            verified: read the copy and compare, as :meth:`verify` does.
+
+        Returns:
+            What that found, or None.
+
+        Raises:
+            ArgumentError, NotAStore: if something is at ``path``.
+            Corruption: if the copy is not whole; it is left there, and the error says what is wrong.
+            Error: what the backend's ``backup`` raises.
+        """
+        self.backend.backup(path)
+        if not verified:
+            return None
+        url = URL.create(self.name, database=os.path.abspath(path))
+        found = verify_apart(url, sorted(self._live.reload().entries), tables=None)
+        if not found.ok:
+            raise exc.Corruption(
+                f"the backup at {path} is not whole, and probably neither is the store: {found}", path=os.fspath(path)
+            )
+        return found
 
     def sqlalchemy(self, **options: Any) -> sa.Engine:
         """An engine of SQLAlchemy on the same store: the SQL door.

@@ -319,6 +319,18 @@ class LmdbEngine(Engine):
             self.expire_snapshots()
         return CheckedLmdbSnapshot(self) if self.checked else LmdbSnapshot(self)
 
+    def copy_to(self, directory: str) -> None:
+        # While there is a snapshot the map is not resized, which would end the driver's own read transaction.
+        with self.take_snapshot():
+            try:
+                self.env.copy(directory, compact=True)
+            except lmdb.Error as error:
+                raise translate(self, error, "backup") from error
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[str]:
+        yield self.path  # a read transaction of the other process is of one moment
+
     def families(self) -> Iterable[str]:
         self.refresh_families()
         return list(self.known)

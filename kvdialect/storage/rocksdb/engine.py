@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import rocksdict
@@ -38,7 +38,7 @@ from kvdialect.storage.rocksdb.options import (
 )
 from kvdialect.storage.rocksdb.reading import RocksDBSnapshot
 from kvdialect.storage.rocksdb.states import States
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Marker, open_directory
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Marker, aside_of, open_directory
 
 # rocksdict raises bare Exception for whatever RocksDB says, and KeyError for a key that is not bytes.
 
@@ -267,6 +267,32 @@ class RocksDBEngine(Engine):
         if self.options.max_snapshot_age is not None:
             self.expire_snapshots()
         return RocksDBSnapshot(self)
+
+    def copy_to(self, directory: str) -> None:
+        inside = os.path.join(directory, "checkpoint")  # RocksDB makes its directory itself
+        with self.commit_lock:
+            try:
+                rocksdict.Checkpoint(self.database).create_checkpoint(inside)
+            except Exception as error:
+                raise translate(self, error, "backup") from error
+        for entry in os.listdir(inside):
+            os.rename(os.path.join(inside, entry), os.path.join(directory, entry))
+        os.rmdir(inside)
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[str]:
+        if self.options.mode != "rw":
+            yield self.path
+            return
+        # Beside the store, where RocksDB can link to its files.
+        aside = aside_of(self.path)
+        try:
+            os.mkdir(aside)
+            self.copy_to(aside)
+            shutil.copyfile(os.path.join(self.path, MARKER), os.path.join(aside, MARKER))
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     # ------------------------------------------------------------------ families
 
