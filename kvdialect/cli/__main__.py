@@ -1,0 +1,5 @@
+"""``python -m kvdialect.cli`` is ``kvdialect``."""
+
+from kvdialect.cli import main
+
+main()
