@@ -9,9 +9,10 @@ never mixed. All results are checked against plain Python, and a wrong one ends 
     python benchmarks/peers.py --quick    # about two minutes, 50 blocks
     python benchmarks/peers.py --peer raw-lmdb --peer kvdialect-lmdb --json out.json
 
-Times are medians: over the rounds of a pass, with the garbage collector off, and of these over the passes. An ingest is
-done once, a slice of it in each pass. Besides kvdialect it needs peewee, objectbox and ZODB; what is not installed is
-left out. The targets stand in peer/report.py and in parentheses in the tables.
+A process reads everything once before it is timed, so that data are in memory. Times are medians: over the rounds of a
+pass, with the garbage collector off, and of these over the passes. An ingest is done once, a slice of it in each pass.
+Besides kvdialect it needs peewee, objectbox and ZODB; what is not installed is left out. The targets stand in
+peer/report.py and in parentheses in the tables.
 """
 
 from __future__ import annotations

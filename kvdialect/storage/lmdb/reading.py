@@ -15,7 +15,7 @@ from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, translate
-from kvdialect.storage.lmdb.families import Family
+from kvdialect.storage.lmdb.families import EPOCH, Family
 from kvdialect.storage.ranges import successor
 
 if TYPE_CHECKING:
@@ -47,14 +47,23 @@ class LmdbSnapshot(EngineSnapshot):
                     with resizing:
                         pass
                     live.add(id(self))
+                epoch = engine.epoch  # before the transaction: what was opened for it was opened before that
                 try:
                     self._txn = engine.begin_read(adopt=False)
-                    break
                 except lmdb.MapResizedError:
                     # The resize waits until no snapshot is announced, this one included.
                     live.discard(id(self))
                     engine.adopt_map_size()
                     live.add(id(self))
+                    continue
+                if self._txn.get(EPOCH, None, engine.own) == epoch:
+                    break
+                # Another process has made or dropped families. A transaction knows only databases that were opened in
+                # this process before it began.
+                self._txn.abort()
+                live.discard(id(self))
+                engine.refresh_families()
+                live.add(id(self))
         except BaseException:
             live.discard(id(self))
             self.closed = True

@@ -1,0 +1,1 @@
+"""Harnesses that try to break a store, and count what they find: ``python -m reliability``."""

@@ -1,0 +1,72 @@
+"""The reliability scoreboard: every row is a harness, a figure, and a planted fault that it must notice.
+
+python -m reliability                     # all rows as the targets ask for, hours
+python -m reliability --quick             # a short form of each, about two minutes
+python -m reliability --row 1 --engine lmdb --tries 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from reliability import corruption, histories, kills, mapgrowth, scoreboard
+from reliability.scoreboard import Row
+
+Harness = Callable[[str, Path, int], Row]
+
+ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
+    1: (kills.run, {"lmdb": 10_000, "rocksdb": 3_000}, 40),
+    4: (corruption.run, {"lmdb": 1_000, "rocksdb": 1_000}, 40),
+    7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
+    11: (mapgrowth.run, {"lmdb": 100_000}, 4_000),
+}
+"""By number: the harness, how often it tries on each engine, and how often in the short form."""
+
+
+def commit() -> str:
+    """The commit that is tested, with a ``+`` where the tree has changed since."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run rows and print the scoreboard."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row", type=int, choices=list(ROWS), action="append", help="only this row; repeatable")
+    parser.add_argument("--engine", choices=("lmdb", "rocksdb"), action="append", help="only this engine")
+    parser.add_argument("--quick", action="store_true", help="the short form")
+    parser.add_argument("--tries", type=int, help="how often, in place of the row's own number")
+    parser.add_argument("--json", type=Path, help="write the scoreboard here")
+    parser.add_argument("--markdown", type=Path, help="write the scoreboard here as a table")
+    options = parser.parse_args(arguments)
+
+    rows = []
+    for number in options.row or ROWS:
+        harness, tries, short = ROWS[number]
+        for engine in [engine for engine in tries if engine in (options.engine or tries)]:
+            count = options.tries or (short if options.quick else tries[engine])
+            with tempfile.TemporaryDirectory(prefix="kvdialect-reliability-") as folder:
+                row = harness(engine, Path(folder), count)
+            rows.append(row)
+            print(scoreboard.line(row), flush=True)
+            for violation in row.violations[:20]:
+                print(f"     {violation}", file=sys.stderr, flush=True)
+    about = scoreboard.environment(commit())
+    if options.json:
+        scoreboard.write(rows, about, options.json)
+    if options.markdown:
+        options.markdown.write_text(scoreboard.markdown(rows, about))
+    return 0 if all(row.held for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""Rows of the scoreboard, as text and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("kvdialect", "lmdb", "rocksdict", "sqlalchemy", "msgspec", "attrs")
+
+
+@dataclass
+class Row:
+    """What a harness has counted on one engine.
+
+    Attributes:
+        number: of the row in the scoreboard.
+        name: what was tried.
+        engine: on what.
+        tried: how often.
+        counts: what came of it, by name.
+        violations: what must not be, each in a sentence; empty if the promise held.
+        control: the planted fault, and whether the harness has noticed it; without that the figure does not count.
+        seconds: how long it took.
+    """
+
+    number: int
+    name: str
+    engine: str
+    tried: int
+    counts: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    control: dict[str, bool] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing was violated, and the harness would have noticed."""
+        return not self.violations and bool(self.control) and all(self.control.values())
+
+
+def environment(commit: str) -> dict[str, Any]:
+    """What was tested on what."""
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def line(row: Row) -> str:
+    """A row for a terminal."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in row.counts.items())
+    controls = ", ".join(f"{name}: {'noticed' if seen else 'NOT NOTICED'}" for name, seen in row.control.items())
+    verdict = "held" if row.held else f"{len(row.violations)} VIOLATIONS"
+    return (
+        f"{row.number:>2} {row.name}, {row.engine}: {row.tried:,} tried, {verdict}; {counts}"
+        f" (control: {controls or 'none'}; {row.seconds:.0f} s)"
+    )
+
+
+def markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    """The scoreboard for the documentation."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    lines = [
+        f"At commit `{about['commit']}`, on Python {about['python']}, with {versions}.",
+        "",
+        "| # | what | engine | tried | violations | counted | planted faults noticed |",
+        "|---:|---|---|---:|---:|---|---|",
+    ]
+    for row in rows:
+        counts = ", ".join(f"{count:,} {name}" for name, count in row.counts.items())
+        noticed = "; ".join(f"{name}: {'yes' if seen else '**no**'}" for name, seen in row.control.items())
+        cells = [row.number, row.name, row.engine, f"{row.tried:,}", len(row.violations), counts, noticed]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def write(rows: Sequence[Row], about: dict[str, Any], path: Path) -> None:
+    """Write the scoreboard as JSON."""
+    path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")

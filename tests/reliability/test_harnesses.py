@@ -1,0 +1,31 @@
+"""The harnesses of ``python -m reliability`` in short: what they promise holds, and each notices a planted fault."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRIES = {1: 12, 7: 600, 11: 3000}
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the harnesses fork")
+
+
+@pytest.mark.parametrize("row", TRIES)
+def test_a_row_of_the_scoreboard(row, engine_name, tmp_path):
+    """Run as a user does, in a process of its own: the harnesses fork, which a process with open stores should not."""
+    if engine_name == "memory" or (row == 11 and engine_name != "lmdb"):
+        pytest.skip("a memory store ends with its process, and only LMDB has a map")
+    board = tmp_path / "board.md"
+    command = [sys.executable, "-m", "reliability", "--row", str(row), "--engine", engine_name]
+    command += ["--tries", str(TRIES[row]), "--markdown", str(board)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert "held" in done.stdout
+    assert "**no**" not in board.read_text()
