@@ -26,10 +26,8 @@ CHARTS = ROOT / "docs" / "_static"
 
 OURS, HAND, OTHERS = "#1f6feb", "#6e7781", "#c9d1d9"
 LINES = {
-    "kvdialect lmdb": ("#1f6feb", "-"),
-    "kvdialect rocksdb": ("#d9730d", "-"),
-    "lmdb": ("#1f6feb", "-"),
-    "rocksdb": ("#d9730d", "-"),
+    "session lmdb": ("#1f6feb", "-"),
+    "session rocksdb": ("#d9730d", "-"),
     "py-lmdb": ("#1f6feb", ":"),
     "rocksdict": ("#d9730d", ":"),
     "sqlite3": ("#6e7781", "--"),
