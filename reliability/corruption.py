@@ -73,6 +73,8 @@ def run(engine: str, folder: Path, tries: int, seed: int = 1) -> Row:
                 row.violations.append(f"{number}: {what}: reading failed, and verify finds nothing")
         elif not seen.wrong:
             row.counts["in dead space"] += 1
+        elif seen.found is False:
+            row.violations.append(f"{number}: {what}: records are hidden, and verify finds nothing")
         if not isinstance(seen, int):
             row.violations += [f"{number}: {what}: {wrong}" for wrong in (*seen.wrong, *seen.foreign)]
         shutil.rmtree(path)
