@@ -9,11 +9,9 @@ reading process is killed by the engine is counted. What any reading has noticed
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -25,6 +23,7 @@ from kvdialect import Session, exc
 from kvdialect.storage.storedir import LOCK_FILE
 from reliability.model import Account, State, after, opened, perform, stored, values
 from reliability.model import Row as Values
+from reliability.processes import Child
 from reliability.scoreboard import Row
 
 PAGE = 4096
@@ -97,7 +96,7 @@ def _made(engine: str, path: Path) -> tuple[Path, State]:
                 store.backend.compact(family)
         return msgspec.msgpack.encode(state)
 
-    made = _in_child(fill)
+    made = Child(fill, _PATIENCE).answer()
     if isinstance(made, int):
         raise SystemExit(f"the store could not be filled (status {made})")
     return path, msgspec.msgpack.decode(made, type=State)
@@ -128,7 +127,7 @@ def _damaged_copy(whole: Path, path: Path, rng: random.Random) -> str:
 
 def _looked_at(engine: str, path: Path, expected: State) -> Seen | int:
     """What a process sees; an int is the signal that it died of."""
-    answer = _in_child(lambda: msgspec.msgpack.encode(_look(f"{engine}:///{path}", expected)))
+    answer = Child(lambda: msgspec.msgpack.encode(_look(f"{engine}:///{path}", expected)), _PATIENCE).answer()
     return answer if isinstance(answer, int) else msgspec.msgpack.decode(answer, type=Seen)
 
 
@@ -195,7 +194,7 @@ def _verified(engine: str, path: Path) -> bool:
         except exc.Error:
             return b"found"
 
-    return _in_child(verify) not in (b"", signal.SIGALRM)
+    return Child(verify, _PATIENCE).answer() not in (b"", signal.SIGALRM)
 
 
 def _control(engine: str, path: Path, expected: State, whole: Path) -> bool:
@@ -212,33 +211,7 @@ def _control(engine: str, path: Path, expected: State, whole: Path) -> bool:
             assert stored(store) != expected
         return b"done"
 
-    if _in_child(change) != b"done":
+    if Child(change, _PATIENCE).answer() != b"done":
         return False
     seen = _looked_at(engine, path, expected)
     return not isinstance(seen, int) and bool(seen.wrong) and seen.found is True
-
-
-def _in_child(work: Callable[[], bytes]) -> bytes | int:
-    """What a forked process answers; the signal that it died of if it does not."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        signal.alarm(_PATIENCE)
-        code = 1
-        try:
-            with os.fdopen(writer, "wb") as pipe:
-                pipe.write(work())
-            code = 0
-        except BaseException:
-            traceback.print_exc(file=sys.stderr)
-        os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status)
-    if os.WEXITSTATUS(status):
-        raise SystemExit("the reading process failed; see above")
-    return answer

@@ -10,7 +10,6 @@ row.
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import threading
 import time
@@ -23,6 +22,7 @@ import msgspec
 
 from kvdialect import Engine, Mapped, Session, create_engine, exc, field, mapped, registry
 from kvdialect.storage import WriteBatch
+from reliability.processes import Child
 from reliability.scoreboard import Row
 
 models = registry()
@@ -30,6 +30,7 @@ KEYS = 12
 AGE = 300  # transactions of a process after which it takes new lists, so that they stay short
 THREADS = 4
 PROCESSES = 3
+_PATIENCE = 3600
 
 Read = tuple[int, list[int]]
 
@@ -87,31 +88,20 @@ def _history(
     """Run transactions in threads, on LMDB in processes too; return the committed ones and how many conflicted."""
     processes = PROCESSES if engine == "lmdb" else 1
     share = transactions // processes
-    pipes = []
-    for number in range(processes):
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            os.close(reader)
-            code = 1
-            try:
-                with os.fdopen(writer, "wb") as pipe:
-                    done = _work(f"{engine}:///{path}", share, level, seed + number, number << 40, prepare)
-                    pipe.write(msgspec.msgpack.encode(done))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        os.close(writer)
-        pipes.append(reader)
+
+    def child(number: int) -> Child:
+        base = number << 40
+
+        def work() -> bytes:
+            return msgspec.msgpack.encode(_work(f"{engine}:///{path}", share, level, seed + number, base, prepare))
+
+        return Child(work, _PATIENCE)
+
+    children = [child(number) for number in range(processes)]
     history: list[Done] = []
     conflicts = 0
-    for reader in pipes:
-        with os.fdopen(reader, "rb") as pipe:
-            raw = pipe.read()
-        os.wait()
-        if not raw:
-            raise SystemExit("a process that ran transactions failed; see above")
-        part, failed = msgspec.msgpack.decode(raw, type=tuple[list[Done], int])
+    for each in children:
+        part, failed = msgspec.msgpack.decode(each.told(), type=tuple[list[Done], int])
         history += part
         conflicts += failed
     return history, conflicts

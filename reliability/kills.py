@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import struct
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -25,12 +24,15 @@ import msgspec
 from kvdialect import Engine
 from kvdialect.storage import WriteBatch
 from reliability.model import State, after, opened, perform, stored
+from reliability.processes import Child, leave_after
 from reliability.scoreboard import Row
 
 _number = struct.Struct(">q")
 _LONGEST = 0.03  # seconds that a writer lives from then on, at most
 _AFTER_ONE = 0.98  # of the writers are killed after they have acknowledged a commit
-_PATIENCE = 60.0
+_WITH_SOME = 0.95  # of the cycles of a run of many, at least, have a commit to lose
+_MANY = 100
+_PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ def run(engine: str, folder: Path, cycles: int, seed: int = 1) -> Row:
     row = Row(1, "kill -9 during Session commits", engine, cycles)
     began = time.monotonic()
     _cycles(row, engine, folder / "kills", cycles, seed, Fault())
+    with_some = row.counts["cycles with acknowledged commits"]
+    if row.tried >= _MANY and with_some < _WITH_SOME * row.tried:
+        row.violations.append(f"only {with_some} of {row.tried} cycles had an acknowledged commit to lose")
     for name, fault in FAULTS.items():
         trial = Row(1, name, engine, 0)
         _cycles(trial, engine, folder / f"kills {name}", _TRIALS, seed, fault)
@@ -63,6 +68,7 @@ def _cycles(row: Row, engine: str, path: Path, cycles: int, seed: int, fault: Fa
     counts = dict.fromkeys(("commits acknowledged", "cycles with acknowledged commits", "commits under way kept"), 0)
     row.counts = counts
     for cycle in range(cycles):
+        row.tried = cycle + 1
         acknowledged = _killed_writer(url, state, done, rng, fault)
         expected = state
         for number in range(done + 1, acknowledged + 1):
@@ -92,7 +98,7 @@ def _killed_writer(url: str, state: State, done: int, rng: random.Random, fault:
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _exit_after(lambda: _write(url, state, done, writer, fault))
+        leave_after(lambda: _write(url, state, done, writer, fault), _PATIENCE)
     os.close(writer)
     raw = os.read(reader, _number.size)  # the store is open: what is killed from now on is commits
     if rng.random() < _AFTER_ONE:
@@ -137,38 +143,18 @@ def _read(url: str) -> State:
 
 def _in_child(work: Callable[[], State]) -> State | str:
     """Do something in a forked process; a str is the error that it ended with."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
 
-        def report() -> None:
-            try:
-                answer: State | str = work()
-            except Exception:
-                answer = traceback.format_exc(limit=-3)
-            with os.fdopen(writer, "wb") as pipe:
-                pipe.write(msgspec.msgpack.encode(answer))
+    def answer() -> bytes:
+        try:
+            found: State | str = work()
+        except Exception:  # whatever it is, it is what the row reports
+            found = traceback.format_exc(limit=-3)
+        return msgspec.msgpack.encode(found)
 
-        _exit_after(report)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        raw = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if not raw:
-        return f"the process that opened the store ended with status {status}"
+    raw = Child(answer, _PATIENCE).answer()
+    if isinstance(raw, int):
+        return f"the process that opened the store died of {signal.Signals(raw).name}"
     return msgspec.msgpack.decode(raw, type=State | str, strict=False)
-
-
-def _exit_after(work: Callable[[], None]) -> None:
-    """In a forked child: work and leave, without running what the parent has at its exit."""
-    signal.alarm(int(_PATIENCE))
-    try:
-        work()
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-        os._exit(1)
-    os._exit(0)
 
 
 # ------------------------------------------------------------------------------------------------ planted faults

@@ -6,21 +6,21 @@ to ``max_map_size``, and all that was committed must be there in the end.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import traceback
 from pathlib import Path
 
 import msgspec
 
 from kvdialect import Mapped, Session, create_engine, field, mapped, registry
+from reliability.processes import Child
 from reliability.scoreboard import Row
 
 models = registry()
 PROCESSES = 2
 PER_COMMIT = 5
 SIZE = 2000
+_PATIENCE = 3600
 
 
 @mapped(models)
@@ -68,30 +68,11 @@ def run(engine: str, folder: Path, tries: int, seed: int = 1) -> Row:
 
 
 def _processes(url: str, records: int) -> list[Told]:
-    pipes = []
-    for number in range(PROCESSES):
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            os.close(reader)
-            code = 1
-            try:
-                with os.fdopen(writer, "wb") as pipe:
-                    pipe.write(msgspec.msgpack.encode(_work(url, number, records)))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            os._exit(code)
-        os.close(writer)
-        pipes.append(reader)
-    told = []
-    for reader in pipes:
-        with os.fdopen(reader, "rb") as pipe:
-            raw = pipe.read()
-        os.wait()
-        if not raw:
-            raise SystemExit("a process that lets the map grow failed; see above")
-        told.append(msgspec.msgpack.decode(raw, type=Told))
-    return told
+    def child(number: int) -> Child:
+        return Child(lambda: msgspec.msgpack.encode(_work(url, number, records)), _PATIENCE)
+
+    children = [child(number) for number in range(PROCESSES)]
+    return [msgspec.msgpack.decode(each.told(), type=Told) for each in children]
 
 
 def _work(url: str, number: int, records: int) -> Told:

@@ -57,7 +57,7 @@ def line(row: Row) -> str:
     """A row for a terminal."""
     counts = ", ".join(f"{count:,} {name}" for name, count in row.counts.items())
     controls = ", ".join(f"{name}: {'noticed' if seen else 'NOT NOTICED'}" for name, seen in row.control.items())
-    verdict = "held" if row.held else f"{len(row.violations)} VIOLATIONS"
+    verdict = "held" if row.held else f"{len(row.violations)} VIOLATIONS" if row.violations else "DOES NOT COUNT"
     return (
         f"{row.number:>2} {row.name}, {row.engine}: {row.tried:,} tried, {verdict}; {counts}"
         f" (control: {controls or 'none'}; {row.seconds:.0f} s)"

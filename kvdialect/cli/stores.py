@@ -36,8 +36,8 @@ def reading(store: str) -> Iterator[Engine]:
     url = url_of(store)
     if url.get_backend_name() == "memory":
         raise exc.ArgumentError("a memory store ends with its process; name one on disk")
-    holder = _holder(url)
-    if holder is not None and url.get_backend_name() == "rocksdb":
+    holder = _holder(url) if url.get_backend_name() == "rocksdb" else None
+    if holder is not None:
         click.echo(
             f"{url.database} is open in pid {holder}: read as it is on disk now, without later commits", err=True
         )
@@ -62,7 +62,7 @@ def writing(store: str) -> Iterator[Engine]:
 
 
 def _holder(url: URL) -> int | None:
-    """The process that has a store open for writing, or None."""
+    """The process that has a RocksDB store open for writing, or None."""
     path = os.path.join(os.path.abspath(url.database or ""), LOCK_FILE)
     if not os.path.exists(path):
         return None

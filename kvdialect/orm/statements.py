@@ -128,13 +128,13 @@ def find_index(session: Session, index: str | sa.Index) -> tuple[Mapper, IndexCo
     Raises:
         ArgumentError: if there is none, or it is being built.
     """
+    name = index.name if isinstance(index, sa.Index) else index
+    if not isinstance(name, str):
+        raise exc.ArgumentError(f"{index!r} is no index; give its name or SQLAlchemy's Index")
     binding = session.binding
     known = session._indexes.get(index)
     if known is not None:
         return known
-    name = index.name if isinstance(index, sa.Index) else index
-    if not isinstance(name, str):
-        raise exc.ArgumentError(f"{index!r} is no index; give its name or SQLAlchemy's Index")
     owner = binding.catalog.owner(name)
     if owner is None:
         names = sorted(name for table in binding.catalog.tables.values() for name in table.indexes)

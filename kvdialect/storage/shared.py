@@ -147,7 +147,7 @@ class Handle(StorageBackend):
     def backup(self, path: str | os.PathLike[str]) -> None:
         self.engine.check_process()
         target = os.path.abspath(path)
-        source = None if self.path is None else read_marker(self.path)
+        source = read_marker(self.path) if self.path is not None and self.capabilities.persistent else None
         if source is None:
             self.engine.copy_to(target)  # says that there are no files
             return

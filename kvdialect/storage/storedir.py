@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,15 +158,26 @@ def restore(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     marker = read_marker(source)
     if marker is None:
         raise exc.NotAStore(f"there is no store at {source}", path=source)
-    lock = FileLock(os.path.join(source, LOCK_FILE))
+    with _unwritten(source):
+        copy(target, marker, lambda directory: _copy_files(source, directory))
+
+
+@contextlib.contextmanager
+def _unwritten(path: str) -> Iterator[None]:
+    """Keep writers out of a store for a ``with`` block."""
+    try:
+        lock = FileLock(os.path.join(path, LOCK_FILE))
+    except OSError:
+        yield  # a medium that nobody can write to
+        return
     try:
         if not lock.acquire(0.0):
+            pid = lock.holder()
             raise exc.StoreLocked(
-                f"{source} is held by pid {lock.holder()}; make a backup there, or close it", path=source,
-                holder_pid=lock.holder(),
-            )  # fmt: skip
+                f"{path} is held by pid {pid}; make a backup there, or close it", path=path, holder_pid=pid
+            )
         try:
-            copy(target, marker, lambda directory: _copy_files(source, directory))
+            yield
         finally:
             lock.release()
     finally:

@@ -26,7 +26,6 @@ class _Task(msgspec.Struct):
     """What a child is to do."""
 
     url: str
-    options: dict[str, Any]
     tables: list[str] | None
     rest: bool
     most: int
@@ -69,7 +68,7 @@ def verify_apart(
     rest = tables is None
     more = False
     while left or rest:
-        child = _Child(_Task(url.render_as_string(hide_password=False), {"mode": "ro"}, left, rest, most), progress)
+        child = _Child(_Task(url.render_as_string(hide_password=False), left, rest, most), progress)
         child.run()
         findings += child.findings
         rows |= child.rows
@@ -137,7 +136,7 @@ class _Child:
 
 def main() -> None:
     """The child's program: its task is the first argument."""
-    from kvdialect.store.engine import open_engine  # the engine imports this module
+    from kvdialect.store.engine import Engine, open_engine  # the engine imports this module
 
     task = msgspec.json.decode(sys.argv[1], type=_Task)
 
@@ -149,7 +148,8 @@ def main() -> None:
         say(reading=(name, count), index=name in indexes)
 
     try:
-        with open_engine(task.url, **task.options) as engine:
+        engine: Engine = open_engine(task.url, mode="ro")
+        with engine:
             indexes = {name for table in engine.catalog.tables.values() for name in table.indexes}
             verifier = Verifier(
                 engine.backend, task.tables, task.most, reading, rest=task.rest, tell=lambda found: say(finding=found)

@@ -186,6 +186,13 @@ def test_what_is_no_store(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_without_its_extra_the_command_says_what_to_install():
+    program = "import sys; sys.modules['click'] = None; from kvdialect.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'the command needs click and rich: pip install "kvdialect[cli]"\n'
+
+
 def test_the_command_as_it_is_installed(path):
     """Errors go to standard error with exit code 3, without a traceback."""
     command = [sys.executable, "-m", "kvdialect.cli"]

@@ -8,6 +8,7 @@ from sqlalchemy import Index, delete, event, func, insert, select, update
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry
+from kvdialect.schema.definition import IndexDefinition, IndexPart
 
 models = registry()
 
@@ -428,3 +429,23 @@ def test_a_table_dropped_elsewhere_is_no_matter_to_the_others(store):
         session.rollback()
         with pytest.raises(exc.SchemaMismatch, match="words"):
             session.get(Word, "a")
+
+
+def test_what_is_no_index_is_refused_by_type(store):
+    """What cannot be hashed was looked up first, and gave a TypeError of Python's."""
+    with Session(store) as session:
+        for wrong in (["item_x"], {}, 3, None):
+            with pytest.raises(exc.ArgumentError, match="is no index"):
+                session.lookup(wrong, 1)
+
+
+def test_an_index_that_is_known_is_forgotten_when_it_is_dropped(store):
+    """A session remembers the indexes it was asked for, as long as the catalog is the same."""
+    store.create_index("items", IndexDefinition(name="item_y", parts=(IndexPart(name="y"),)))
+    with Session(store) as session:
+        assert len(session.lookup("item_y", 0)) == 5
+        session.commit()
+        store.drop_index("item_y")
+        with pytest.raises(exc.ArgumentError, match="no index 'item_y'"):
+            session.lookup("item_y", 0)
+        assert len(session.lookup("item_x", 1)) == 1

@@ -17,7 +17,7 @@ from kvdialect import Bytes4, Mapped, Session, create_engine, exc, field, mapped
 from kvdialect.storage import WriteBatch
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store import verifier
-from kvdialect.store.verification import Finding, Verification
+from kvdialect.store.verification import Finding, Verification, Verifier
 
 models = registry()
 
@@ -369,6 +369,21 @@ def test_nothing_is_overwritten_by_a_backup(engine, engine_name, tmp_path):
     with pytest.raises(exc.NotAStore):
         restore(tmp_path / "nowhere", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_count_that_is_no_number_is_a_finding(engine):
+    engine.backend.put(RESERVED_FAMILY, engine.table("cities").count_key, b"many")
+    [finding] = verified(engine).findings
+    assert (finding.kind, finding.table) == ("wrong count", "cities")
+    assert not engine.repair_indexes().ok
+
+
+def test_a_table_dropped_since_its_name_was_read(engine):
+    """All tables means those that there are at the moment that is read; one that is asked for must be there."""
+    names = ["cities", "towns"]
+    assert Verifier(engine.backend, names, 10, None, rest=True).run().ok
+    with pytest.raises(exc.ProgrammingError, match="no table 'towns'"):
+        Verifier(engine.backend, names, 10, None).run()
 
 
 @pytest.mark.engine("rocksdb")
