@@ -195,6 +195,14 @@ class StorageBackend(Reader):
         """
         raise exc.NotSupportedError(f"{self.name} cannot be backed up to {os.fspath(path)}", engine=self.name)
 
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """What is wrong with how the store's files are laid out, beyond what reading all families would find.
+
+        Yields pairs of a column family, or ``""`` if it is about more than one, and a sentence. An engine whose reads
+        notice everything by themselves has none to tell.
+        """
+        return ()
+
     @abc.abstractmethod
     def close(self) -> None:
         """Close this handle; snapshots and iterators made from it raise StoreClosed. Closing twice is harmless.

@@ -121,6 +121,10 @@ class Engine(abc.ABC):
         """Write the store as of one moment, of now or later, into an empty directory, without a marker."""
         raise exc.NotSupportedError(f"{self.name} has no files to copy", engine=self.name, directory=directory)
 
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """See :meth:`~kvdialect.storage.contract.StorageBackend.faults`."""
+        return ()
+
     def still(self) -> AbstractContextManager[str]:
         """A path at which another process can read the store as of one moment."""
         raise exc.NotSupportedError(f"{self.name} has no files that another process can read", engine=self.name)

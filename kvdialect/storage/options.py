@@ -297,6 +297,9 @@ class StoreOptions:
         bloom: off turns the bloom filters of all families off.
         checksum: a checksum per value on engines that have none of their own; fixed when the store is created.
             None stands for what the store was created with, on for a new one.
+        check_files: compare the files with what they were when the store was last closed, and look through the
+            structure of LMDB's. Off opens a store that was refused for it, to save what is left: **much of it may
+            seem not to be there.**
     """
 
     durability: Durability = choice_field("sync", ("sync", "wal", "none"))
@@ -306,6 +309,7 @@ class StoreOptions:
     max_snapshot_age: float | None = seconds_field(None)
     bloom: bool = switch_field(True)
     checksum: bool | None = _converted(parse_switch, None, True)
+    check_files: bool = switch_field(True)
 
     @property
     def write_timeout(self) -> float:

@@ -153,6 +153,10 @@ class Handle(StorageBackend):
             return
         copy(target, source, self.engine.copy_to)
 
+    def faults(self) -> Iterable[tuple[str, str]]:
+        self.engine.check_process()
+        return self.engine.faults()
+
     def still(self) -> AbstractContextManager[str]:
         """A path at which another process can read the store as of one moment, for as long as the context is open.
 
@@ -220,7 +224,7 @@ class Handle(StorageBackend):
 _REFUSED_WHEN_CLOSED: Final = (
     "get", "multi_get", "scan", "prefix_scan", "snapshot", "batch_write", "put", "delete", "column_families",
     "create_column_family", "drop_column_family", "declare", "flush", "compact", "commit_outcome", "catch_up", "stats",
-    "backup", "still",
+    "backup", "faults", "still",
 )  # fmt: skip
 
 
@@ -254,7 +258,7 @@ def check_same_options(engine: Engine, options: StoreOptions) -> None:
     """Refuse options that differ from those with which this process has the store open."""
     for field in attrs.fields(type(engine.options)):
         mine, theirs = getattr(engine.options, field.name), getattr(options, field.name)
-        if mine != theirs and field.name not in ("mode", "checksum"):
+        if mine != theirs and field.name not in ("mode", "checksum", "check_files"):
             raise exc.ArgumentError(
                 f"{engine.name}:{engine.path} is open in this process with {field.name}={mine!r}, not {theirs!r};"
                 " open it with the same options, or close it first",

@@ -225,7 +225,7 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
                 return  # another process was first; its store is as good
             _create_in_place(path, marker, build)
             return
-        _sync(parent)
+        sync(parent)
     except OSError as error:
         raise _cannot_create(path, marker, error) from error
     finally:
@@ -249,12 +249,12 @@ def _create_in_place(path: str, marker: Marker, build: Callable[[str], None]) ->
             if os.path.exists(unfinished):
                 _empty(path)
             Path(unfinished).touch()
-            _sync(path)
+            sync(path)
             build(path)
             _sync_tree(path)
             _write_marker(path, marker)
             os.remove(unfinished)
-            _sync(path)
+            sync(path)
     except OSError as error:
         raise _cannot_create(path, marker, error) from error
 
@@ -305,17 +305,18 @@ def _write_marker(path: str, marker: Marker) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, os.path.join(path, MARKER))
-    _sync(path)
+    sync(path)
 
 
 def _sync_tree(path: str) -> None:
     for directory, _, files in os.walk(path):
         for file in files:
-            _sync(os.path.join(directory, file))
-        _sync(directory)
+            sync(os.path.join(directory, file))
+        sync(directory)
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
+    """Have the operating system write a file or a directory to the disk."""
     if os.name == "nt" and os.path.isdir(path):
         return  # Windows has no fsync of directories
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

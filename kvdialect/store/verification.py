@@ -31,6 +31,7 @@ Kind = Literal[
     "crash",
     "unreadable",
     "broken off",
+    "damaged structure",
     "undecodable record",
     "misplaced record",
     "undecodable entry",
@@ -169,6 +170,9 @@ class Verifier:
             try:
                 for table in chosen:
                     self._table(table, families)
+                if self._rest:
+                    for cf, message in self._backend.faults():
+                        self._found("damaged structure", message, cf=cf)
                 if self._rest:
                     self._shared(catalog, families)
                     self._own()

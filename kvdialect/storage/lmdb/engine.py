@@ -26,7 +26,7 @@ import lmdb
 import msgspec
 
 from kvdialect import exc
-from kvdialect.storage import shared
+from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, StorageBackend
 from kvdialect.storage.engine import Engine, ErrorMaker, dead
@@ -37,13 +37,17 @@ from kvdialect.storage.lmdb.commit import Committer, roll_back
 from kvdialect.storage.lmdb.errors import damaged, translate
 from kvdialect.storage.lmdb.families import EPOCH, OWN_PLACE, PLACE, Families, Place, opened, places
 from kvdialect.storage.lmdb.file import check_file
+from kvdialect.storage.lmdb.layout import DATA_FILE
 from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
 from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
+from kvdialect.storage.lmdb.structure import faults
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
 from kvdialect.storage.storedir import FORMAT, LOCK_FILE, FileLock, Marker, open_directory
 
 _OPENINGS: Final = 20
 """How often an environment is opened again, where another process was growing its map meanwhile."""
+_LOOKS: Final = 20
+"""How often its structure is looked at again, where other processes have committed meanwhile."""
 
 
 class LmdbEngine(Engine):
@@ -103,6 +107,8 @@ class LmdbEngine(Engine):
         try:
             self.env.reader_check()
             with self._exclusive("open") if writable else contextlib.nullcontext():
+                if options.check_files:
+                    self._check_structure()
                 self.own = self._open_own()
                 self.refresh_families(locked=True)
             if writable:
@@ -163,6 +169,33 @@ class LmdbEngine(Engine):
                 **self.facts("open", pid=os.getpid(), engine_message=str(error)),
             )
         return translate(self, error, "open")
+
+    def _check_structure(self) -> None:
+        """Refuse a store that has gone back behind what it was when it was closed, or whose pages do not fit.
+
+        Before any database is opened, as that looks for keys: where these cannot be found the store would seem empty.
+        """
+        for _ in range(_LOOKS):
+            with self.begin_read() as txn:
+                noted = closing.read(self.path)
+                if noted is not None and txn.id() < (noted.transaction or 0):
+                    raise exc.Corruption(
+                        f"the store at {self.path} ends with transaction {txn.id()}, and had {noted.transaction} when"
+                        f" it was closed: a meta page of it is damaged, or {DATA_FILE} was replaced by an older one"
+                        f" (restore a backup; if the older one is wanted, remove {closing.NOTE}; check_files=off opens"
+                        " it as it is)",
+                        **self.facts("open"),
+                    )
+                found = faults(self.path, txn.id(), quick=True)
+                if found is None:
+                    continue  # others commit meanwhile
+                for fault in found:
+                    raise exc.Corruption(
+                        f"{os.path.join(self.path, DATA_FILE)} is damaged: {fault.message} (restore a backup;"
+                        " check_files=off opens it as it is)",
+                        **self.facts("open"),
+                    )
+            return
 
     def _open_own(self) -> Any:
         try:
@@ -326,6 +359,18 @@ class LmdbEngine(Engine):
                 self.env.copy(directory, compact=True)
             except lmdb.Error as error:
                 raise translate(self, error, "backup") from error
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        while True:
+            with self.take_snapshot() as snapshot:
+                assert snapshot.moment is not None, "each LMDB snapshot has a number"
+                found = faults(self.path, snapshot.moment)
+                if found is None:
+                    continue  # others commit meanwhile
+                for fault in found:
+                    there = [f.name for f in self.known.values() if f.place.database == fault.database]
+                    yield there[0] if len(there) == 1 else "", f"{fault.message} (restore a backup)"
+            return
 
     @contextlib.contextmanager
     def still(self) -> Iterator[str]:
@@ -576,10 +621,22 @@ class LmdbEngine(Engine):
             while self.live and time.monotonic() < deadline:
                 time.sleep(0.001)
             self.closed = True
+            self._note_closed()
             self.env.close()
             self.known.clear()
             if self._process_lock is not None:
                 self._process_lock.close()
+
+    def _note_closed(self) -> None:
+        """Note the last transaction that is on the disk: the store never goes back behind it."""
+        if self.options.mode != "rw" or self.options.durability != "sync" or self._committer.failed is not None:
+            return
+        # What cannot be noted, on a full disk for instance, is not compared: the store itself is closed.
+        with contextlib.suppress(OSError, lmdb.Error):
+            last = self.env.info()["last_txnid"]
+            noted = closing.read(self.path)
+            if noted is None or (noted.transaction or 0) < last:
+                closing.write(self.path, closing.Closed(transaction=last))
 
     def refuse(self, error: ErrorMaker) -> None:
         self._begin = dead(error)

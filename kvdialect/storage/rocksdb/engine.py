@@ -19,11 +19,12 @@ from typing import Any, Final
 import rocksdict
 
 from kvdialect import exc
-from kvdialect.storage import shared
+from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key, check_keys
 from kvdialect.storage.contract import Capabilities, StorageBackend
 from kvdialect.storage.engine import Engine
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
+from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
 from kvdialect.storage.rocksdb.errors import translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
@@ -107,6 +108,8 @@ class RocksDBEngine(Engine):
             open_directory(path, marker, checksum=None, writable=writable, build=_build)
             if writable:
                 self._lock_directory()
+            if options.check_files:
+                self._check_closed()
             self.database = self._open_database(declared)
             if writable:
                 self._committer.sweep()
@@ -159,6 +162,19 @@ class RocksDBEngine(Engine):
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
+    def _check_closed(self) -> None:
+        """Refuse a store whose files are not what they were when it was closed."""
+        noted = closing.read(self.path)
+        found = None if noted is None else closing.difference(self.path, noted)
+        # While this process looked another one may have opened the store, if this one does not hold the lock.
+        if found is not None and closing.read(self.path) == noted:
+            raise exc.Corruption(
+                f"the store at {self.path} is not as it was when it was last closed: {found} (restore a backup; where"
+                f" another program has changed it on purpose, remove {closing.NOTE}; check_files=off opens it as it"
+                " is)",
+                **self.facts("open"),
+            )
+
     def _open_database(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
         options = self.options
         written = read_options_file(self.path)
@@ -167,6 +183,12 @@ class RocksDBEngine(Engine):
             loaded = rocksdict.Options.load_latest(self.path, cache=self._cache)[1] if written else {}
         except Exception as error:
             raise translate(self, error, "open") from error
+        if RESERVED_FAMILY not in existing:
+            raise exc.Corruption(
+                f"the store at {self.path} lacks the column family {RESERVED_FAMILY}: its manifest is damaged"
+                " (restore a backup)",
+                **self.facts("open"),
+            )
         families: dict[str, rocksdict.Options] = {}
         prefixes: dict[str, int | None] = {}
         for name in {*existing, *(declared if options.mode == "rw" else ()), RESERVED_FAMILY, "default"}:
@@ -190,6 +212,8 @@ class RocksDBEngine(Engine):
             access = rocksdict.AccessType.secondary(options.secondary_path or str(self._scratch))
         try:
             native = family_options(_OWN_OPTIONS, self._cache, blooms=False, native=database_options(options))
+            if options.mode == "rw":
+                closing.remove(self.path)
             database = rocksdict.Rdict(self.path, native, column_families=families, access_type=access)
             for name in families:
                 if name != "default":
@@ -421,6 +445,8 @@ class RocksDBEngine(Engine):
             with contextlib.suppress(Exception):
                 self.database.close()
             del self.database
+            if self.options.mode == "rw" and failure is None and self._committer.failed is None:
+                note_closed(self.path, synced=self.options.durability == "sync")
             self._unlock_directory()
         if failure is not None and self._committer.failed is None:
             raise translate(self, failure, "close") from failure

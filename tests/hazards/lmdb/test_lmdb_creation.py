@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import URL
 
 from kvdialect import exc, open_backend
+from kvdialect.storage.closing import NOTE
 from kvdialect.storage.storedir import MARKER
 
 pytestmark = pytest.mark.engine("lmdb")
@@ -22,7 +23,7 @@ POINTS = {
     "half-written marker": ("os.replace", 1),
     "after the marker": ("kvdialect.storage.storedir._sync_tree", 1),
     "before the rename": ("os.rename", 1),
-    "after the rename": ("kvdialect.storage.storedir._sync", -1),
+    "after the rename": ("kvdialect.storage.storedir.sync", -1),
 }
 
 KILLED = """
@@ -71,7 +72,7 @@ def assert_usable(url, path):
         backend.put("a", b"k", b"v")
     with open_backend(url) as backend:
         assert backend.get("a", b"k") == b"v"
-    assert sorted(os.listdir(path)) == ["KVDIALECT", "data.mdb", "kvdialect.lock", "lock.mdb"]
+    assert set(os.listdir(path)) - {NOTE} == {"KVDIALECT", "data.mdb", "kvdialect.lock", "lock.mdb"}
     assert [entry for entry in os.listdir(os.path.dirname(path)) if "creating" in entry] == []
 
 
@@ -293,7 +294,14 @@ def test_mount_point_becomes_a_store(tmp_path):
             assert backend.get("a", b"k") == b"v"
 
         assert os.path.ismount(path)
-        assert sorted(os.listdir(path)) == ["KVDIALECT", "data.mdb", "kvdialect.lock", "lock.mdb", "lost+found"]
+        assert sorted(os.listdir(path)) == [
+            "KVDIALECT",
+            "KVDIALECT.closed",
+            "data.mdb",
+            "kvdialect.lock",
+            "lock.mdb",
+            "lost+found",
+        ]
         assert os.listdir(tmp_path) == ["mounted"]
     finally:
         subprocess.run([shutil.which("umount"), "-l", path], check=True)
@@ -346,7 +354,7 @@ def test_parent_that_is_not_writable_still_allows_a_store_in_an_own_directory(op
         parent.chmod(0o755)
 
     assert said == ["well b'v'"] * 2
-    assert sorted(os.listdir(path)) == ["KVDIALECT", "data.mdb", "kvdialect.lock", "lock.mdb"]
+    assert set(os.listdir(path)) - {NOTE} == {"KVDIALECT", "data.mdb", "kvdialect.lock", "lock.mdb"}
 
 
 def test_path_without_rights_is_a_typed_error(open_path):
