@@ -12,6 +12,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
 from kvdialect import exc
+from kvdialect.orm import arrow
 from kvdialect.orm.refreshing import follow_statement
 from kvdialect.query import dml
 from kvdialect.schema.records import Record, record_of
@@ -199,15 +200,14 @@ def _guarded(txn: Transaction, write: Callable[[], Any]) -> Any:
 # ------------------------------------------------------------------------------------------------ the first import
 
 
-def load(
-    engine: Engine, record: Record, rows: Iterable[Any], batch_size: int, progress: Callable[[int], None] | None
-) -> int:
+def load(engine: Engine, record: Record, rows: Any, batch_size: int, progress: Callable[[int], None] | None) -> int:
     """See :meth:`kvdialect.Engine.bulk_load`."""
     if type(batch_size) is not int or batch_size < 1:
         raise exc.ArgumentError(f"batch_size={batch_size!r}; give an int of 1 or more")
+    items: Iterable[Any] = arrow.record_rows(record, rows) if arrow.has_stream(rows) else rows
     done = 0
     batch: list[Any] = []
-    for row in rows:
+    for row in items:
         batch.append(row)
         if len(batch) >= batch_size:
             done += _load_batch(engine, record, batch)

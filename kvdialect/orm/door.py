@@ -114,12 +114,7 @@ def execute(
     Raises:
         NotSupportedError: this installation has no SQL door.
     """
-    if not isinstance(statement, sa.Executable):
-        raise refusal
-    try:
-        connection = session.connection()
-    except exc.NotSupportedError as missing:
-        raise exc.NotSupportedError(f"{refusal}; here it is not installed: {missing}", **refusal.facts) from missing
+    connection = _connection(session, statement, refusal)
     options = {**statement.get_execution_options(), **given}
     size = options.pop("yield_per", None)
     populate = bool(options.pop("populate_existing", False))
@@ -151,6 +146,35 @@ def execute(
 
     result: Result[Any] = ChunkedIteratorResult(keys, chunks)
     return result.yield_per(size)
+
+
+def rows(session: Session, statement: Any, params: Any, refusal: exc.NotSupportedError) -> CursorResult[Any]:
+    """As :func:`execute`, with the columns of records instead of their objects."""
+    connection = _connection(session, statement, refusal)
+    with _own_errors():
+        return connection.execute(statement, params, execution_options={"yield_per": _CHUNK})
+
+
+def partitions(session: Session, found: CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of a result in lists, read as they are asked for, while the transaction goes on."""
+    txn = session.transaction
+    while True:
+        if session.transaction is not txn:
+            raise exc.StoreClosed(OVER)
+        with _own_errors():
+            chunk = [tuple(row) for row in found.fetchmany(_CHUNK)]
+        if not chunk:
+            return
+        yield chunk
+
+
+def _connection(session: Session, statement: Any, refusal: exc.NotSupportedError) -> sa.Connection:
+    if not isinstance(statement, sa.Executable):
+        raise refusal
+    try:
+        return session.connection()
+    except exc.NotSupportedError as missing:
+        raise exc.NotSupportedError(f"{refusal}; here it is not installed: {missing}", **refusal.facts) from missing
 
 
 @contextmanager

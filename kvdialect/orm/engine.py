@@ -14,6 +14,7 @@ from sqlalchemy import URL
 
 from kvdialect import exc
 from kvdialect.orm import bulk
+from kvdialect.orm.arrow import ArrowStream
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.session import Session
 from kvdialect.query.prepared import QueryPlanner
@@ -184,7 +185,7 @@ class Engine(store_engine.Engine):
     def bulk_load(
         self,
         entity: type[Any],
-        rows: Iterable[Any],
+        rows: Iterable[Any] | ArrowStream,
         *,
         batch_size: int = 10_000,
         progress: Callable[[int], None] | None = None,
@@ -195,7 +196,8 @@ class Engine(store_engine.Engine):
 
         Args:
             entity: the record class.
-            rows: dicts by field name, or objects of the class.
+            rows: dicts by field name, or objects of the class; or an Arrow stream with columns of these names, such as
+                a table of pyarrow, or a DataFrame of polars or of pandas 2.2 and later.
             batch_size: rows of a batch.
             progress: called with the rows loaded so far, after each batch.
 
@@ -205,6 +207,8 @@ class Engine(store_engine.Engine):
         Raises:
             IntegrityError: for a primary key or unique value that is there already; its batch is not applied.
             DataError: for a value that its column does not take; its batch is not applied.
+            NotSupportedError: for an Arrow stream, if pyarrow is not installed.
+            ArgumentError: for a column that the record has not, or one without value and default.
         """
         return bulk.load(self, required_record(entity), rows, batch_size, progress)
 

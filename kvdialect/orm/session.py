@@ -21,7 +21,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import IdentitySet, memoized_property
 
 from kvdialect import exc
-from kvdialect.orm import attachment, bulk, flushing, refreshing, statements
+from kvdialect.orm import arrow, attachment, bulk, flushing, refreshing, statements
 from kvdialect.orm import door as sql
 from kvdialect.orm.identity import Tracker
 from kvdialect.orm.loading import Loading
@@ -36,6 +36,8 @@ from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLeve
 from kvdialect.store.writer import commit as commit_transaction
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from kvdialect.orm.engine import Binding, Engine
 
 T = TypeVar("T")
@@ -695,6 +697,35 @@ class Session(EventTarget):
             limit: the most records to yield.
         """
         return statements.scan(self, target, values, start, stop, reverse, limit)
+
+    def to_arrow(self, statement: Any, params: Any = None, *, batch_size: int = arrow.BATCH) -> pa.Table:
+        """Execute a select and return its rows as an Arrow table, with no object made for a row.
+
+        A record stands for its columns; objects of the session are neither made nor refreshed.
+
+        Args:
+            statement: the select.
+            params: values of its bind parameters.
+            batch_size: rows that are held as Python's values at once.
+
+        Returns:
+            A ``pyarrow.Table``; ``.to_pandas()`` and ``polars.from_arrow()`` make data frames of it.
+
+        Raises:
+            NotSupportedError: if pyarrow is not installed, or for what needs the SQL door, where that is not.
+            ArgumentError: if two columns have the same name, or one has no type.
+            DataError: for a value beyond its Arrow type, such as a sum of more than 64 bits.
+        """
+        return arrow.table(self, statement, params, batch_size)
+
+    def arrow_batches(
+        self, statement: Any, params: Any = None, *, batch_size: int = arrow.BATCH
+    ) -> pa.RecordBatchReader:
+        """As :meth:`to_arrow`, a ``pyarrow.RecordBatchReader`` that reads as it is asked, with bounded memory.
+
+        It is good until the transaction ends.
+        """
+        return arrow.batches(self, statement, params, batch_size)
 
     def explain(self, statement: Any, params: Any = None, *, analyze: bool = False) -> Any:
         """Return the plan of a select, update or delete; ``str()`` of it is the tree.

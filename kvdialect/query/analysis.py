@@ -59,11 +59,17 @@ class Output:
         name: its key in the result.
         expression: its value; None for the whole record.
         load: makes the value of the expression's stored form, where these differ.
+        kind: of its values, where they are those of one column (or the least or greatest of them).
+        domain: of its values; None where that is not known, as of NULL and of a parameter by itself.
+        computed: the expression over the table's columns, which ``expression`` is not beside groups.
     """
 
     name: str
     expression: Expression | None
     load: Callable[[Any], Any] | None = attrs.field(default=None, eq=False)
+    kind: Kind | None = attrs.field(default=None, eq=False)
+    domain: Domain | None = attrs.field(default=None, eq=False)
+    computed: Expression | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -216,6 +222,9 @@ class _Analysis:
                     name,
                     None if expression is None else lift(expression),
                     _loader(domain, bare=isinstance(expression, Column) and not aggregated),
+                    self._kind(expression),
+                    domain,
+                    expression,
                 )
                 for name, expression, domain in typed
             ),
@@ -252,6 +261,12 @@ class _Analysis:
                 expression, domain = self.translator.aggregating(structure)
                 outputs.append((label or self._name(structure), expression, domain))
         return outputs
+
+    def _kind(self, expression: Expression | None) -> Kind | None:
+        """The kind of an output's values, where they are values of a column."""
+        if isinstance(expression, Aggregate) and expression.function in ("min", "max"):
+            expression = expression.argument
+        return self.kinds[expression.name] if isinstance(expression, Column) else None
 
     def _name(self, structure: Structure) -> str:
         """The name of an output without a label, as SQLAlchemy gives it."""

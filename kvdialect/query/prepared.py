@@ -65,6 +65,7 @@ class QueryPlanner:
         parameters: Mapping[str, Any] | None = None,
         *,
         using: str | None = None,
+        columns: bool = False,
     ) -> Prepared:
         """Prepare a ``select()``, or the WHERE part of an ``update()`` or ``delete()``.
 
@@ -73,6 +74,7 @@ class QueryPlanner:
             view: where statistics are read, if a plan has to be made.
             parameters: values of its parameters by name.
             using: read only this column family, that of the table or of an index (``"union"``: several indexes).
+            columns: select the columns of a whole record instead of it.
 
         Raises:
             NotSupportedError: for what only the SQL door does, by name.
@@ -80,6 +82,8 @@ class QueryPlanner:
             ArgumentError: if a parameter has no value, or ``using`` cannot answer the statement.
         """
         reading = read_statement(statement)
+        if columns:
+            reading = reading.of_columns()
         table = self._resolve(reading.table)
         cached = self._analysed(reading, table)
         query = cached.query
@@ -188,6 +192,12 @@ class Prepared:
         else:
             for chunk in run.pull(root, "row"):
                 yield from chunk
+
+    def chunks(self, view: ReadView) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the result's rows in lists; it has no whole records (``prepare(..., columns=True)``)."""
+        if self.query.records:
+            raise TypeError("chunks() is for statements on columns")
+        return Run(view, self.params).pull(self.plan.root, "row")
 
     def mixed(self, items: Sequence[tuple[bytes, bytes, tuple[Any, ...]]], load: Load) -> Iterator[tuple[Any, ...]]:
         """Yield result rows of items with a record's key and value and the outputs that are no whole records."""

@@ -37,6 +37,14 @@ class Reading:
         """The values of the parameters, those in ``given`` by name first."""
         return bound_values(self.binds, given)
 
+    def of_columns(self) -> Reading:
+        """The same statement with the columns of each whole record in its place."""
+        if self.record is None:
+            return self
+        form, outputs, *clauses = self.structure
+        columns = tuple(("columns",) if output[0] == "record" else output for output in outputs)
+        return attrs.evolve(self, structure=(form, columns, *clauses), record=None)
+
 
 # A statement never changes: what was read of it holds as long as it lives.
 _read: weakref.WeakKeyDictionary[Any, Reading] = weakref.WeakKeyDictionary()
