@@ -20,8 +20,8 @@ from kvdialect.schema.types import kind_of
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
 
-BATCH: Final = 65_536
-"""Rows of a record batch, unless told otherwise."""
+BATCH: Final = 16_384
+"""Rows of a record batch, unless told otherwise: as Python's values they still fit a processor's cache."""
 
 _READ: Final = 10_000
 """Rows that are turned into Python's values at once, out of an Arrow stream."""

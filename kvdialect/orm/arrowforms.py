@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
@@ -151,7 +152,7 @@ def form_of(kind: Kind) -> Form:
         case UuidKind(as_text=True):
             return Form(pa.string())
         case UuidKind():
-            return Form(pa.binary(16), lambda value: value.bytes, _reader(kind.load))
+            return Form(pa.binary(16), lambda value: value.bytes, _reader(_uuid))
         case EnumKind(names=names):
             load = None if kind.plain else _reader(kind.load)
             return Form(pa.dictionary(pa.int32(), pa.string()), None if kind.plain else kind.store, load, names)
@@ -188,6 +189,10 @@ def _chain(first: Conversion | None, second: Conversion | None) -> Conversion | 
     if first is None or second is None:
         return first or second
     return lambda value: second(first(value))
+
+
+def _uuid(value: bytes | str) -> UUID:
+    return UUID(value) if isinstance(value, str) else UUID(bytes=value)
 
 
 def _reader(read: Conversion, takes: type = object) -> Conversion:

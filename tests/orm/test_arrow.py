@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+import uuid
 from decimal import Decimal
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from orm_records import Coin, User, coin, coin_id
 from orm_records import models as coin_models
-from sqlalchemy import String, cast, delete, func, insert, select, text
+from sqlalchemy import BigInteger, String, TypeDecorator, cast, delete, func, insert, select, text
 from test_every_type import INDEXED, OTHERS, Color, Everything
 from test_every_type import models as every_model
 
-from kvdialect import Session, create_engine, exc
+from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry
 
 pa = pytest.importorskip("pyarrow", reason='needs pip install "kvdialect[arrow]"; the group programs brings it')
 
@@ -383,6 +385,49 @@ def test_decimals_fit_by_value_not_by_type():
         engine.bulk_load(Everything, pa.table({"id": [1], "money": pa.array([Decimal("1.5")], wide)}))
         with pytest.raises(exc.DataError, match="money"):
             engine.bulk_load(Everything, pa.table({"id": [2], "money": pa.array([Decimal("1.005")], wide)}))
+
+
+def test_uuids_are_bytes_and_may_be_given_as_text():
+    """Arrow has no UUIDs that all programs know; data frames often hold them as text."""
+    known = uuid.UUID(int=7)
+    with create_engine("memory://") as engine:
+        every_model.create_all(engine)
+        engine.bulk_load(Everything, pa.table({"id": [1, 2], "unique_id": [str(known), None]}))
+        with Session(engine) as session:
+            assert session.get_one(Everything, 1).unique_id == known
+            assert session.to_arrow(select(Everything.unique_id)).to_pylist()[1] == {"unique_id": known.bytes}
+
+
+def test_a_type_decorator_goes_by_what_it_binds():
+    """What it makes of a value has no type that could be known."""
+    models = registry()
+
+    class Cents(TypeDecorator):
+        """Decimals as a number of cents."""
+
+        impl = BigInteger
+        cache_ok = True
+
+        def process_bind_param(self, value, dialect):  # noqa: ARG002 - SQLAlchemy's signature
+            return int(value * 100)
+
+        def process_result_value(self, value, dialect):  # noqa: ARG002
+            return Decimal(value) / 100
+
+    @mapped(models)
+    class Price:
+        """A record with such a column."""
+
+        __tablename__ = "prices"
+        id: Mapped[int] = field(primary_key=True)
+        price: Mapped[Annotated[Decimal, Cents()]]
+
+    with create_engine("memory://") as engine:
+        models.create_all(engine)
+        engine.bulk_load(Price, pa.table({"id": [1], "price": [250]}))
+        with Session(engine) as session:
+            assert session.get_one(Price, 1).price == Decimal("2.5")
+            assert session.to_arrow(select(Price)).to_pylist() == [{"id": 1, "price": 250}]
 
 
 def test_an_unknown_column_is_refused_before_anything_is_read(session, empty):
