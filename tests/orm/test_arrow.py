@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from orm_records import Coin, User, coin, coin_id
 from orm_records import models as coin_models
@@ -91,7 +91,7 @@ def test_every_type_goes_out_and_comes_back():
         every_model.create_all(other)
 
         @given(rows=lists)
-        @settings(max_examples=15)
+        @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])  # 28 columns take a while to make up
         def check(rows):
             for engine in (one, other):
                 with Session(engine) as session, session.begin():
