@@ -11,8 +11,8 @@ A backend is shown to keep the storage contract by one class in its own tests::
 pytest then collects every test of :class:`BackendConformance`; what a capability rules out is skipped and says so.
 ``KVDIALECT_STATE_MACHINE_STEPS=20000 pytest -k state_machine`` runs the comparison with a model for longer. Beside it
 stand :mod:`~kvdialect.testing.strategies` for Hypothesis, :func:`run_steps` and :func:`state_machine` for any store,
-:class:`FaultyBackend` for tests of retries, and :data:`COIN_FAMILIES`, a real schema. Programs that use a store have their
-fixtures in :mod:`kvdialect.testing.fixtures`. Needs ``kvdialect[testing]``.
+:class:`FaultyBackend` for tests of retries, and :data:`COIN_FAMILIES`, a real schema. Programs that use a store
+have their fixtures in :mod:`kvdialect.testing.fixtures`. Needs ``kvdialect[testing]``.
 """
 
 import pytest
