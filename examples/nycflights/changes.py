@@ -75,7 +75,7 @@ def conflict(engine: Engine, data: Data, report: Report) -> None:
         try:
             mine.commit()
         except exc.ConflictError as error:
-            report.say(f"ConflictError: {error}")
+            report.say(f"ConflictError: {error.message}")
         else:
             report.check("a second change of one record", "committed", "ConflictError")
 
@@ -97,7 +97,7 @@ def refuse_duplicate(engine: Engine, data: Data, report: Report) -> None:
             with session.begin_nested():
                 session.add(Airline("Z2", taken.name))
         except exc.IntegrityError as error:
-            report.say(f"IntegrityError: {error}")
+            report.say(f"IntegrityError: {error.message}")
     with Session(engine) as session:
         report.check("the airline with a taken name", session.get(Airline, "Z2"), None)
         report.check("the airline beside it", session.get_one(Airline, "ZZ").name, "Zeppelin Airlines")
@@ -121,7 +121,7 @@ def refuse_write_skew(engine: Engine, data: Data, report: Report) -> None:
         try:
             mine.commit()
         except exc.ConflictError as error:
-            report.say(f"write skew refused: {error}")
+            report.say(f"write skew refused: {error.message}")
     with Session(engine) as session:
         left = [plane is not None for plane in session.get_many(Plane, spare)]
         report.check("the spare planes that are left", left, [True, False])

@@ -470,4 +470,6 @@ def _worded(relation: Relation) -> Iterator[None]:
             raise  # a CHECK of a record
         index = None if name is None else relation.stored.indexes.get(name)
         worded = _duplicate(relation, index)
-        raise exc.IntegrityError(f"{worded} ({error})", **{**error.facts, "table": relation.name}) from error
+        raise exc.IntegrityError(
+            f"{worded.message} ({error.message})", **{**error.facts, "table": relation.name}
+        ) from error

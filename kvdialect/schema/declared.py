@@ -235,7 +235,7 @@ def _where(table: sa.Table, where: Any, index: str, kinds: Mapping[str, Kind]) -
         return predicate(clause, table, kinds)
     except exc.NotSupportedError as error:
         raise exc.NotSupportedError(
-            f"kvdialect_where of index {index}: {error}", table=table.name, index=index
+            f"kvdialect_where of index {index}: {error.message}", table=table.name, index=index
         ) from error
 
 

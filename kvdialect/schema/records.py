@@ -434,7 +434,7 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
     try:
         resolved = resolve_annotation(annotation, explicit=options.type)
     except exc.ArgumentError as error:
-        raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: {error}", **error.facts) from error
+        raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: {error.message}", **error.facts) from error
     nullable = resolved.nullable if options.nullable is None else options.nullable
     if options.primary_key and nullable and not options.autoincrement and attribute.default is not None:
         raise exc.ArgumentError(f"{cls.__name__}.{attribute.name} is in the primary key and cannot be None")

@@ -531,7 +531,9 @@ def _record_kind(cls: type, annotation: Any, within: tuple[type, ...]) -> Record
             part = _part(hint, (*within, cls))
             fields.append(RecordField(attribute.name, part, _default(attribute)))
         except exc.ArgumentError as error:
-            raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: {error}", annotation=annotation) from error
+            raise exc.ArgumentError(
+                f"{cls.__name__}.{attribute.name}: {error.message}", annotation=annotation
+            ) from error
     try:
         return RecordKind(fields, cls)
     except ValueError as error:

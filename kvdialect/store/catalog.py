@@ -336,5 +336,5 @@ class LiveCatalog:
             return self.bind(declared)
         except exc.SchemaMismatch as error:
             raise exc.SchemaChanged(
-                f"table {name} was changed since this session began: {error}", table=name
+                f"table {name} was changed since this session began: {error.message}", table=name
             ) from error

@@ -420,7 +420,9 @@ class SchemaEditor:
             self._finish_intents(self.live.reload())
         except exc.Error as another:
             # What is left stays noted as intents; the next change or opening removes it.
-            _log.warning("%s: families of a failed change of the schema stay for now: %s", self.backend, another)
+            _log.warning(
+                "%s: families of a failed change of the schema stay for now: %s", self.backend, another.message
+            )
 
     # ------------------------------------------------------------------------------------------ opening
 

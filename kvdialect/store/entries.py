@@ -272,7 +272,8 @@ def decode_entry(key: bytes, raw: bytes) -> TableEntry:
         return _entry_in(stored, raw)
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError, exc.ArgumentError) as error:
         raise exc.Corruption(
-            f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {error} (restore a backup)",
+            f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {exc.message_of(error)}"
+            " (restore a backup)",
             cf=RESERVED_FAMILY, key=key,
         ) from error  # fmt: skip
 

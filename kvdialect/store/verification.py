@@ -229,7 +229,9 @@ class Verifier:
             if again == key:
                 return table.codec.entries(row, key)
         except exc.Error as error:
-            self._found("undecodable record", f"{error} (restore a backup, or delete it)", table.family, key, table)
+            self._found(
+                "undecodable record", f"{error.message} (restore a backup, or delete it)", table.family, key, table
+            )
             return None
         self._found(
             "misplaced record",
@@ -246,7 +248,7 @@ class Verifier:
         try:
             counted = decode_counter(raw)
         except exc.CounterError as error:
-            self._found("wrong count", str(error), RESERVED_FAMILY, count_key, table)
+            self._found("wrong count", error.message, RESERVED_FAMILY, count_key, table)
             return
         if counted != rows:
             self._found(
@@ -307,7 +309,7 @@ class Verifier:
                 try:
                     found.append((entry, value, index.primary_key(entry, value)))
                 except (exc.Error, *DECODE_ERRORS) as error:
-                    self._stray("undecodable entry", str(error), table, index, (entry, value), None)
+                    self._stray("undecodable entry", exc.message_of(error), table, index, (entry, value), None)
             records = self._values(table.family, [key for _, _, key in found])
             for (entry, value, key), raw in zip(found, records, strict=True):
                 if raw is _UNREADABLE:
@@ -476,7 +478,7 @@ class _Pairs:
         if self._index is not None and kind == "unreadable" and key is not None:
             damaged = key
             mend = lambda batch: batch.delete(cf, damaged)  # noqa: E731 - the record makes it again
-        self._verifier._found(kind, str(error), cf, key, self._table, self._index, mend=mend)
+        self._verifier._found(kind, error.message, cf, key, self._table, self._index, mend=mend)
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -156,4 +156,4 @@ def main() -> None:
             )
             say(done=attrs.evolve(verifier.run(), findings=()))
     except exc.Error as error:
-        say(error=str(error))
+        say(error=error.message)

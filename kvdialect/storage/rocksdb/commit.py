@@ -64,7 +64,7 @@ class _Attempt:
 
 def _with_interrupt(failure: exc.Error) -> exc.CommitInterrupted:
     """A commit failed and Ctrl-C came too: the interrupt goes on, with what is known of the commit."""
-    return exc.CommitInterrupted(f"interrupted during a commit that failed: {failure}", **failure.facts)
+    return exc.CommitInterrupted(f"interrupted during a commit that failed: {failure.message}", **failure.facts)
 
 
 class Committer:
