@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy.exc
 
 from kvdialect.dialect import dbapi
+from kvdialect.exc import message_of
 
 Outcome = tuple[str, Any]
 
@@ -119,7 +120,7 @@ class Twins:
             rows = cursor.fetchall() if cursor.description else []
             return "rows", (sorted(map(repr, map(tuple, rows))), cursor.rowcount)
         except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-            self.message = str(error)
+            self.message = message_of(error)
             return _error(error)
 
     def _ended(self, end: Any) -> Outcome:
@@ -133,6 +134,6 @@ class Twins:
 def _error(error: Exception) -> Outcome:
     """The class of an error by PEP 249's name, and its first words; what stands in brackets is ours."""
     name = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _NAMES)
-    message = str(error).split(" (")[0]
+    message = message_of(error).split(" (")[0]
     # Of several constraints that do not hold, SQLite may name another one.
     return name, "constraint" if message.startswith(("UNIQUE", "NOT NULL")) else message
