@@ -25,4 +25,4 @@ nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*"), ("py:class", r"kvdialec
 html_theme = "furo"
 html_title = "kvdialect"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["tables.css", "figures.css"]
