@@ -19,8 +19,8 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
 
 # References to our own names must resolve. Those of others would need their inventories from the network at build time.
-# Type variables have no entry anywhere.
-nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*"), ("py:class", r"kvdialect\..*\.(T|Options)")]
+# Type variables have no entry anywhere, nor have aliases of types within signatures.
+nitpick_ignore_regex = [("py:.*", r"(?!kvdialect\.).*"), ("py:class", r"kvdialect\..*\.(T|Options|StoreOpener)")]
 
 html_theme = "furo"
 html_title = "kvdialect"

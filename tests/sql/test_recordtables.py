@@ -370,11 +370,11 @@ def test_rows_that_sql_has_alike_are_not_converted():
 
 
 def test_null_where_it_is_not_allowed_is_named_as_sqlite_names_it():
-    """Programs match on SQLite's words."""
+    """Programs match on SQLite's words, which have a line of their own."""
     values = [*read(_row())]
     values[3] = None
 
-    with pytest.raises(exc.IntegrityError, match=r'^NOT NULL constraint failed: children of "mine"\.size$'):
+    with pytest.raises(exc.IntegrityError, match=r'(?m)^NOT NULL constraint failed: children of "mine"\.size$'):
         sqlvalues.row_writer(CHILD)(values)
 
 
