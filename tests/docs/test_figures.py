@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_a_diagram_is_as_its_program_draws_it(name):
     text = (FIGURES / f"{name}.svg").read_text("utf-8")
 
     assert text == DRAWN[name]
-    assert ElementTree.fromstring(text).get("aria-label")  # noqa: S314 - our own file
+    assert ET.fromstring(text).get("aria-label")  # noqa: S314 - our own file
 
 
 @pytest.mark.parametrize("walk", ["COMMIT", "QUERY"])
