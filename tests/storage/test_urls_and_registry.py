@@ -124,7 +124,7 @@ from kvdialect import exc, open_backend
 try:
     open_backend(sys.argv[1], ["a"])
 except exc.BackendNotInstalled as error:
-    print(error)
+    print(error.message)
     print(error.engine, error.path, error.extras, error.retryable)
 else:
     print("opened")

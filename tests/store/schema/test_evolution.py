@@ -408,7 +408,7 @@ def test_a_mismatch_lists_everything_by_table(stored, model):
     with pytest.raises(exc.SchemaMismatch) as caught:
         evolve(stored, declared, next_field_id=4)
 
-    lines = str(caught.value).splitlines()
+    lines = caught.value.message.splitlines()
     assert lines[1] == "table people differs between store and model:"
     assert [line.split(":")[0] for line in lines[2:]] == ["  column name", "  column age"]
     assert [each.subject for each in caught.value.differences] == ["column name", "column age"]
