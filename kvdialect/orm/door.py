@@ -174,7 +174,9 @@ def _connection(session: Session, statement: Any, refusal: exc.NotSupportedError
     try:
         return session.connection()
     except exc.NotSupportedError as missing:
-        raise exc.NotSupportedError(f"{refusal.message}; here it is not installed: {missing.message}", **refusal.facts) from missing
+        raise exc.NotSupportedError(
+            f"{refusal.message}; here it is not installed: {missing.message}", **refusal.facts
+        ) from missing
 
 
 @contextmanager
