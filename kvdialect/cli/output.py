@@ -1,23 +1,28 @@
-"""What commands print: tables for people, JSON and CSV for programs."""
+"""What commands print: tables for people, JSON and CSV for programs, and how far they are."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kvdialect.cli.values import plain, shown
 
 FORMATS = ("table", "json", "csv")
+
+SILENT: Final = 1.0
+"""Seconds for which a command says nothing of how far it is."""
 
 
 def rows(names: Sequence[str], found: Iterable[Sequence[Any]], form: str) -> None:
@@ -30,7 +35,7 @@ def rows(names: Sequence[str], found: Iterable[Sequence[Any]], form: str) -> Non
         writer.writerow(names)
         writer.writerows(["" if value is None else plain(value) for value in row] for row in found)
     else:
-        table = Table(*names, box=None, header_style="bold", pad_edge=False)
+        table = Table(*map(escape, names), box=None, header_style="bold", pad_edge=False)
         for row in found:
             table.add_row(*[escape(shown(value)) for value in row])
         # A pipe has no width that a table would have to fit.
@@ -47,14 +52,79 @@ def facts(found: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"{name:{width}}  {plain(value)}")
 
 
+class Told:
+    """How far a command is, on a terminal: nothing within the first second, then a bar with the rate.
+
+    Called with what is being done, how much of it is done, and of how much, where that is known.
+    """
+
+    def __init__(self, console: Console, what: str) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            _Count(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._what = what
+        self._task = self._bar.add_task(what, total=None)
+        # By the clock, as what takes long may have nothing to say meanwhile.
+        self._timer = threading.Timer(SILENT, self._bar.start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def __call__(self, what: str, done: int, total: int | None = None) -> None:
+        if what != self._what:
+            self._what = what
+            self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+    def end(self) -> None:
+        """Take it off the terminal."""
+        self._timer.cancel()
+        self._timer.join()
+        self._bar.stop()
+
+
+class _Count(ProgressColumn):
+    """What is done, and of how much."""
+
+    def render(self, task: Task) -> Text:
+        if not task.completed:
+            return Text("")
+        of = "" if task.total is None else f" of {task.total:,.0f}"
+        return Text(f"{task.completed:,.0f}{of}")
+
+
+class _Rate(ProgressColumn):
+    """How much of it in a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
+
+
+Progressing = Callable[..., None]
+"""Called as :class:`Told` is."""
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, int], None] | None]:
-    """A line that says what is being read and how much of it was; None where nobody looks at a terminal."""
+def progress(what: str = "", *, beside: bool = False) -> Iterator[Progressing | None]:
+    """What tells how far a command is; None where nobody looks at a terminal.
+
+    Args:
+        what: what it does at first.
+        beside: rows are printed meanwhile: nothing is told if these go to the terminal too.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or (beside and sys.stdout.isatty()):
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done: bar.update(task, description=what, completed=done)
+    told = Told(console, what)
+    try:
+        yield told
+    finally:
+        told.end()

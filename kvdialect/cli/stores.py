@@ -61,6 +61,21 @@ def writing(store: str) -> Iterator[Engine]:
         yield engine
 
 
+@contextmanager
+def making(store: str) -> Iterator[Engine]:
+    """A store open for writing, made if a URL names none that is there."""
+    if "://" not in store:
+        with writing(store) as there:
+            yield there
+        return
+    url = url_of(store)
+    if url.get_backend_name() == "memory":
+        raise exc.ArgumentError("a memory store ends with its process; name one on disk")
+    engine: Engine = open_engine(url)
+    with engine:
+        yield engine
+
+
 def _holder(url: URL) -> int | None:
     """The process that has a RocksDB store open for writing, or None."""
     path = os.path.join(os.path.abspath(url.database or ""), LOCK_FILE)
@@ -77,3 +92,12 @@ def _holder(url: URL) -> int | None:
         return lock.holder()
     finally:
         lock.close()
+
+
+def disk(path: str) -> int:
+    """Bytes that a store takes on the disk."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            total += os.stat(os.path.join(folder, file)).st_blocks * 512
+    return total

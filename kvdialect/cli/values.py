@@ -1,50 +1,12 @@
-"""Values between a command line and a store."""
+"""Values as they are printed where no column says what they are: results of SQL, facts."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
-from uuid import UUID
+from collections.abc import Mapping
+from typing import Any
 
-from kvdialect import exc
-from kvdialect.schema.definition import FieldDefinition
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
-
-
-def _bool(text: str) -> bool:
-    return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-
-
-_PARSERS: Final[Mapping[type, tuple[Callable[[str], Any], str]]] = {
-    bool: (_bool, "true or false"),
-    bytes: (_bytes, "hexadecimal digits"),
-    Decimal: (Decimal, "a decimal number"),
-    dt.datetime: (dt.datetime.fromisoformat, "a date and time of ISO 8601"),
-    dt.date: (dt.date.fromisoformat, "a date of ISO 8601"),
-    dt.time: (dt.time.fromisoformat, "a time of ISO 8601"),
-    float: (float, "a number"),
-    int: (int, "an integer"),
-    str: (str, "text"),
-    UUID: (UUID, "a UUID"),
-}
-
-
-def parsed(field: FieldDefinition, text: str) -> Any:
-    """The value of a field as a command line gives it.
-
-    Raises:
-        DataError: if it is none; the message says how values of this type are written.
-    """
-    parse, written = _PARSERS.get(field.kind.python, (str, "text"))
-    try:
-        return parse(text)
-    except (ValueError, KeyError, InvalidOperation) as error:
-        raise exc.DataError(f"{field.name} is {text!r}; write it as {written}", field=field.name, value=text) from error
+from kvdialect.codec.jsontext import duration
 
 
 def plain(value: Any) -> Any:
@@ -55,6 +17,8 @@ def plain(value: Any) -> Any:
         return f"0x{value.hex()}"
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return duration(value)
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -59,6 +59,20 @@ def text_reader(kind: Kind) -> Callable[[str], Any]:
     return read
 
 
+def plain_form(kind: Kind) -> Conversion:
+    """The function that makes a value what JSON can say: the form that :func:`text_writer` writes."""
+    return _plain(kind) or _same
+
+
+def full_form(kind: Kind) -> Conversion:
+    """The function that makes a value of what :func:`plain_form` gave, and checks it.
+
+    It raises ValueError for what the kind does not take.
+    """
+    full = _full(kind)
+    return kind.check if full is None else lambda value: kind.check(full(value))
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 

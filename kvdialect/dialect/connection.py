@@ -69,6 +69,7 @@ class Connection:
         owner: who lent the transaction, see :meth:`borrow`; None: nobody that has to be told.
         rowsets: rows that a statement reads as a table, for RETURNING and upserts.
         reading: a query runs, which writes nothing.
+        explained: the plans of the statement that is being explained; None where none is.
         strict_uint64: reading an integer that SQLite cannot calculate with is an error.
     """
 
@@ -117,6 +118,7 @@ class Connection:
         self.strict_uint64 = False
         self.reading = False
         self.has_temporary = False
+        self.explained: list[Any] | None = None
         self._sqlite_begun = False
         self._before: _Savepoint | None = None
         self._savepoints: list[_Savepoint] = []

@@ -171,6 +171,10 @@ class _Table:
         """How the rows that SQLite asks for are best read, and what it costs."""
         relation = self.relation
         plan, answer = choose(relation, request, self._connection.row_count(relation))
+        if self._connection.explained is not None:
+            # The plan is told, and not run: a number among those of all tables.
+            self._connection.explained.append(plan)
+            return len(self._connection.explained) - 1, answer
         number = self._numbers.get(plan.shape)
         if number is None:
             number = self._numbers[plan.shape] = len(self._plans)

@@ -15,7 +15,16 @@ from kvdialect.storage.batch import (
     encode_counter,
     range_digest,
 )
-from kvdialect.storage.contract import Capabilities, Pair, Reader, Snapshot, StorageBackend, check_bounds
+from kvdialect.storage.contract import (
+    Capabilities,
+    FamilyStats,
+    Pair,
+    Reader,
+    ReaderStats,
+    Snapshot,
+    StorageBackend,
+    check_bounds,
+)
 from kvdialect.storage.options import (
     ColumnFamilyOptions,
     Size,
@@ -35,9 +44,11 @@ __all__ = [
     "Capabilities",
     "ColumnFamilyOptions",
     "Deletion",
+    "FamilyStats",
     "KeyRange",
     "Pair",
     "Reader",
+    "ReaderStats",
     "Size",
     "Snapshot",
     "StorageBackend",

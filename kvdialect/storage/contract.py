@@ -50,6 +50,32 @@ class Capabilities:
     durabilities: frozenset[str] = frozenset({"sync"})
 
 
+@attrs.frozen(slots=True)
+class FamilyStats:
+    """How large a column family is.
+
+    Attributes:
+        keys: number of keys; RocksDB estimates it. None: the engine cannot say.
+        bytes: what they take on the disk and in memory; None: the engine cannot say.
+    """
+
+    keys: int | None = None
+    bytes: int | None = None
+
+
+@attrs.frozen(slots=True)
+class ReaderStats:
+    """A reader of another process.
+
+    Attributes:
+        pid: the process.
+        transaction: number of the commit that its read transaction sees; None: it has a slot, and reads nothing now.
+    """
+
+    pid: int
+    transaction: int | None
+
+
 class Reader(abc.ABC):
     """Reads of one state of a store, shared by backends (the latest state) and snapshots (one moment)."""
 
@@ -234,6 +260,14 @@ class StorageBackend(Reader):
         Keys that every built-in engine has are listed in the documentation of the engines; others are the engine's own.
         """
         return {}
+
+    def family_stats(self) -> dict[str, FamilyStats]:
+        """Return how large each column family is, as far as the engine can say without reading it."""
+        return {name: FamilyStats() for name in self.column_families()}
+
+    def readers(self) -> list[ReaderStats]:
+        """Return the read transactions of other processes, where the engine knows of them (LMDB)."""
+        return []
 
     def __enter__(self) -> Self:
         return self

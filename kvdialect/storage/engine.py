@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, Self
 
 from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
-from kvdialect.storage.contract import Capabilities, Pair, Snapshot, check_bounds
+from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, Snapshot, check_bounds
 from kvdialect.storage.options import ColumnFamilyOptions, StoreOptions
 
 ErrorMaker = Callable[[], exc.Error]
@@ -134,6 +134,14 @@ class Engine(abc.ABC):
 
     def stats(self) -> dict[str, Any]:
         return {}
+
+    def family_stats(self) -> dict[str, FamilyStats]:
+        """How large families are, by name; those of which nothing is known may be missing."""
+        return {}
+
+    def readers(self) -> list[ReaderStats]:
+        """The read transactions of other processes."""
+        return []
 
     # ---- what they share
 

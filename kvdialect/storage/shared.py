@@ -23,7 +23,7 @@ import attrs
 
 from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
-from kvdialect.storage.contract import Capabilities, Pair, StorageBackend, check_bounds
+from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, StorageBackend, check_bounds
 from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMaker, dead, forked
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
 from kvdialect.storage.storedir import copy, read_marker
@@ -186,6 +186,15 @@ class Handle(StorageBackend):
             **self.engine.stats(),
         }
 
+    def family_stats(self) -> dict[str, FamilyStats]:
+        self.engine.check_process()
+        found = self.engine.family_stats()
+        return {name: found.get(name, FamilyStats()) for name in self.column_families()}
+
+    def readers(self) -> list[ReaderStats]:
+        self.engine.check_process()
+        return self.engine.readers()
+
     def close(self) -> None:
         engine = self.engine
         if self.kill(
@@ -224,7 +233,7 @@ class Handle(StorageBackend):
 _REFUSED_WHEN_CLOSED: Final = (
     "get", "multi_get", "scan", "prefix_scan", "snapshot", "batch_write", "put", "delete", "column_families",
     "create_column_family", "drop_column_family", "declare", "flush", "compact", "commit_outcome", "catch_up", "stats",
-    "backup", "faults", "still",
+    "family_stats", "readers", "backup", "faults", "still",
 )  # fmt: skip
 
 

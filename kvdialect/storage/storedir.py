@@ -232,6 +232,26 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def settle(aside: str, path: str) -> None:
+    """Rename a store that was made beside its path, and that nobody has open, to where it belongs.
+
+    Raises:
+        ArgumentError, NotAStore: if something is at ``path``.
+        BackendError: if it cannot be renamed; it stays where it is.
+    """
+    if read_marker(path) is not None:
+        raise exc.ArgumentError(f"there is a store at {path}; give a path where nothing is", path=path)
+    try:
+        if os.name == "nt" and os.path.isdir(path):
+            os.rmdir(path)
+        os.rename(aside, path)
+        _sync(os.path.dirname(path))
+    except OSError as error:
+        raise exc.BackendError(
+            f"cannot rename {aside} to {path}: {error.strerror}; it is whole, and may be moved by hand", path=path
+        ) from error
+
+
 def _cannot_create(path: str, marker: Marker, error: OSError) -> exc.BackendError:
     return exc.BackendError(
         f"cannot create a store at {path}: {error.strerror or error}",

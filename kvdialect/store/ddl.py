@@ -46,7 +46,7 @@ from kvdialect.store.catalog import (
 )
 from kvdialect.store.entries import TableEntry, encode_entry
 from kvdialect.store.locks import schema_lock
-from kvdialect.store.sqlschema import collect
+from kvdialect.store.sqlschema import SHARED_OPTIONS, collect
 
 LOCK_SECONDS: Final = 60.0
 """How long a change of the schema waits for another one."""
@@ -144,6 +144,36 @@ class SchemaEditor:
             change.made.update(entry.families)
         change.next_id = next_id if next_id != catalog.next_id else None
         return change
+
+    def adopt(self, entries: Sequence[TableEntry]) -> None:
+        """Create tables as the catalog of another store has them, but for the indexes of records.
+
+        Fields keep their ids, and versions their history, so that values may be copied as they are stored. Tables get
+        new ids, and so do the indexes of tables made by SQL. A table of a name that is there is left as it is.
+        """
+        _check_names([entry.definition for entry in entries if not entry.definition.shared])
+
+        def planned(catalog: Catalog) -> _Change:
+            change = _Change()
+            next_id = catalog.next_id
+            for entry in entries:
+                definition = entry.definition
+                if definition.name in catalog.entries:
+                    continue
+                table_id, next_id = next_id, next_id + 1
+                indexes: list[IndexDefinition] = []
+                for index in definition.indexes if definition.shared else ():
+                    indexes.append(attrs.evolve(index, id=next_id))
+                    next_id += 1
+                made = attrs.evolve(entry, definition=attrs.evolve(definition, id=table_id, indexes=tuple(indexes)))
+                change.entries[definition.name] = made
+                change.made.update(made.families)
+                if definition.shared and SHARED_FAMILY not in self.backend.column_families():
+                    change.made[SHARED_FAMILY] = SHARED_OPTIONS
+            change.next_id = next_id if next_id != catalog.next_id else None
+            return change
+
+        self._carry_out(planned)
 
     def drop(self, names: Collection[str]) -> None:
         """Drop tables with their indexes, row counts and ids; a name that the store does not have is no error."""

@@ -46,6 +46,10 @@ from kvdialect.store.writer import duplicate_entry
 Convert = Callable[[Sequence[Any]], tuple[Any, ...]]
 """Makes a row anew: it takes one as the new fields read it, and gives the one to store."""
 
+# Rows that are inserted are looked up first, and are not there: what filters are for.
+SHARED_OPTIONS: Final = ColumnFamilyOptions(bloom="full")
+"""Options of the family of all SQL tables."""
+
 _COLLECTED: Final = 5000
 """Keys that one batch of :func:`collect` deletes."""
 
@@ -230,8 +234,7 @@ def _begin(txn: Transaction, catalog: Catalog) -> None:
     backend = txn.store.backend
     if SHARED_FAMILY not in backend.column_families():
         with contextlib.suppress(exc.ColumnFamilyExists):
-            # Rows that are inserted are looked up first, and are not there: what filters are for.
-            backend.create_column_family(SHARED_FAMILY, ColumnFamilyOptions(bloom="full"))
+            backend.create_column_family(SHARED_FAMILY, SHARED_OPTIONS)
         txn.later.add(SHARED_FAMILY)
     if catalog.raw_version is None:
         raise exc.ReadOnlyStore("the store has no catalog and is open for reading", engine=backend.name)

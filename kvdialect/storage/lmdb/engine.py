@@ -28,7 +28,7 @@ import msgspec
 from kvdialect import exc
 from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key
-from kvdialect.storage.contract import Capabilities, StorageBackend
+from kvdialect.storage.contract import Capabilities, FamilyStats, ReaderStats, StorageBackend
 from kvdialect.storage.engine import Engine, ErrorMaker, dead
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
 from kvdialect.storage.lmdb import checksums
@@ -613,6 +613,26 @@ class LmdbEngine(Engine):
             "readers": info["num_readers"],
             "max_readers": info["max_readers"],
         }
+
+    def family_stats(self) -> dict[str, FamilyStats]:
+        page = self.env.stat()["psize"]
+        # One that shares its database with others is not counted by itself.
+        families = [self.known[name] for name in self.families() if self.known[name].place.tag is None]
+        found = {}
+        with self.begin_read() as txn:
+            for family in families:
+                stat = txn.stat(family.db)
+                pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+                found[family.name] = FamilyStats(stat["entries"], pages * page)
+        return found
+
+    def readers(self) -> list[ReaderStats]:
+        found = []
+        for line in self.env.readers().splitlines():
+            words = line.split()  # process, thread, transaction; a head, or a sentence if there are none
+            if len(words) == 3 and words[0].isdigit() and int(words[0]) != self.pid:
+                found.append(ReaderStats(int(words[0]), int(words[2]) if words[2].isdigit() else None))
+        return found
 
     def close(self) -> None:
         with self.writer, self.resizing:

@@ -21,7 +21,7 @@ import rocksdict
 from kvdialect import exc
 from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key, check_keys
-from kvdialect.storage.contract import Capabilities, StorageBackend
+from kvdialect.storage.contract import Capabilities, FamilyStats, StorageBackend
 from kvdialect.storage.engine import Engine
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
 from kvdialect.storage.rocksdb.closed import note_closed
@@ -424,6 +424,14 @@ class RocksDBEngine(Engine):
             "used_bytes": total("rocksdb.total-sst-files-size"),
             "background_errors": self.background_errors(),
         }
+
+    def family_stats(self) -> dict[str, FamilyStats]:
+        found = {}
+        for name, family in list(self.known.items()):
+            figure = family.rdict.property_int_value
+            sizes = [figure(f"rocksdb.{each}") or 0 for each in ("total-sst-files-size", "cur-size-all-mem-tables")]
+            found[name] = FamilyStats(figure("rocksdb.estimate-num-keys") or 0, sum(sizes))
+        return found
 
     def close(self) -> None:
         with self._committer.quiet():

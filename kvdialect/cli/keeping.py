@@ -1,0 +1,98 @@
+"""Commands that keep a store in order, and copies of it."""
+
+from __future__ import annotations
+
+import click
+
+from kvdialect.cli import output
+from kvdialect.cli.group import group, json_option, store_argument
+from kvdialect.cli.stores import disk, reading, url_of, writing
+from kvdialect.storage.storedir import restore as restore_store
+from kvdialect.store.engine import Engine
+from kvdialect.store.table import StoredTable
+from kvdialect.store.verification import Verification
+
+
+@group.command()
+@store_argument
+@click.argument("table", nargs=-1)
+@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="Findings after which it ends.")
+@json_option
+@click.pass_context
+def verify(context: click.Context, store: str, table: tuple[str, ...], most: int, as_json: bool) -> None:
+    """Read a store, or some of its tables, and say what is wrong. The exit code is 1 if anything is."""
+    with reading(store) as engine, output.progress("verify") as told:
+        found = engine.verify(table or None, most=most, progress=told)
+    _told(context, found, as_json=as_json)
+
+
+@group.command("repair-indexes")
+@store_argument
+@click.argument("table", nargs=-1)
+@json_option
+@click.pass_context
+def repair_indexes(context: click.Context, store: str, table: tuple[str, ...], as_json: bool) -> None:
+    """Make indexes and row counts what the records say. The exit code is 1 if something else is wrong."""
+    with writing(store) as engine, output.progress("repair-indexes") as told:
+        found = engine.repair_indexes(table or None, progress=told)
+    _told(context, found, as_json=as_json)
+
+
+def _told(context: click.Context, found: Verification, *, as_json: bool) -> None:
+    if as_json:
+        listed = [
+            {"kind": f.kind, "message": f.message, "cf": f.cf, "key": f.key, "table": f.table, "index": f.index,
+             "repaired": f.repaired}
+            for f in found.findings
+        ]  # fmt: skip
+        whole = {"ok": found.ok, "rows": found.rows, "entries": found.entries, "more": found.more, "findings": listed}
+        output.facts(whole, as_json=True)
+    else:
+        click.echo(str(found))
+    if not found.ok:
+        context.exit(1)
+
+
+@group.command()
+@store_argument
+@click.argument("path")
+@click.option("--no-verify", is_flag=True, help="Do not read the copy.")
+def backup(store: str, path: str, no_verify: bool) -> None:
+    """Copy a store, all of one moment, to PATH, where nothing is."""
+    # LMDB is copied beside its writers; RocksDB makes checkpoints only where it is open for writing.
+    opened = reading if url_of(store).get_backend_name() == "lmdb" else writing
+    with opened(store) as engine, output.progress("copy and verify"):
+        found = engine.backup(path, verified=not no_verify)
+    click.echo(f"{path}: {'not read again' if found is None else found}")
+
+
+@group.command()
+@click.argument("source")
+@click.argument("path")
+def restore(source: str, path: str) -> None:
+    """Copy the backup at SOURCE to PATH, where nothing is."""
+    with output.progress("copy"):
+        restore_store(url_of(source).database or source, path)
+    click.echo(f"{path}: {disk(path):,} bytes")
+
+
+@group.command()
+@store_argument
+@click.argument("table", nargs=-1)
+def compact(store: str, table: tuple[str, ...]) -> None:
+    """Rewrite tables and their indexes compactly, where the engine does such a thing."""
+    with writing(store) as engine:
+        chosen = [engine.table(name) for name in table] if table else list(engine.catalog.tables.values())
+        before = disk(engine.backend.path or "")
+        families = list(dict.fromkeys(family for each in chosen for family in _families(engine, each)))
+        with output.progress("compact") as told:
+            for number, family in enumerate(families):
+                if told is not None:
+                    told(f"compact {family}", number, len(families))
+                engine.backend.compact(family)
+        click.echo(f"{before:,} bytes before, {disk(engine.backend.path or ''):,} now")
+
+
+def _families(engine: Engine, table: StoredTable) -> list[str]:
+    known = set(engine.backend.column_families())
+    return [name for name in (table.family, *(index.family for index in table.codec.indexes)) if name in known]
