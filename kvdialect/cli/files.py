@@ -45,6 +45,11 @@ def format_of(path: str, given: str | None) -> str:
     return found
 
 
+def named(path: str) -> str:
+    """A file as messages name it."""
+    return "standard input" if path == PIPE else path
+
+
 @attrs.frozen
 class Record:
     """A record of a file.
@@ -142,6 +147,7 @@ def read_csv(path: str, file: IO[str]) -> Iterator[Record]:
     Raises:
         DataError: for a line with more or fewer fields than the head, or that is no text in UTF-8.
     """
+    path = named(path)
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(file, strict=True)
     line = 1
@@ -170,6 +176,7 @@ def read_json(path: str, file: IO[str]) -> Iterator[Record]:
     Raises:
         DataError: for a line that is none.
     """
+    path = named(path)
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     line = 0
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,10 +11,10 @@ from typing import Any, Final, Literal, Protocol
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import exc
-from kvdialect.cli.files import Record, reader_of
+from kvdialect.cli.files import Record, named, reader_of
 from kvdialect.cli.forms import form_of
 from kvdialect.cli.selecting import field_of
-from kvdialect.schema.definition import FieldDefinition
+from kvdialect.schema.definition import MISSING, FieldDefinition
 from kvdialect.schema.rows import Row
 from kvdialect.storage.interrupts import HeldInterrupts
 from kvdialect.store.allocator import autoincrement_field
@@ -45,7 +46,7 @@ class Reading:
     def __init__(
         self, table: StoredTable, path: str, file_format: str, null: str, generated: frozenset[str] = frozenset()
     ) -> None:
-        self._table, self._path, self._generated = table, path, generated
+        self._table, self._path, self._generated = table, named(path), generated
         self._readers = {}
         for field in table.definition.visible:
             form = form_of(field)
@@ -76,7 +77,11 @@ class Reading:
                 row[name] = value
         if not self._lenient and len(row) < len(self._readers):
             for name, (field, _, _) in self._readers.items():
-                if name not in row and not self._may_lack(field):
+                if name in row:
+                    continue
+                if field.default is not MISSING:
+                    row[name] = copy.copy(field.default)  # what older rows have, and what SQL gives
+                elif not self._may_lack(field):
                     raise exc.DataError(
                         f"{self._path}, {record.where}: there is no {name}; allowed: {field.kind.allowed}",
                         field=name, path=self._path,

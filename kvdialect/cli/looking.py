@@ -13,7 +13,7 @@ from kvdialect import exc
 from kvdialect.cli import output
 from kvdialect.cli.forms import Form, form_of, parsed
 from kvdialect.cli.group import format_option, group, json_option, store_argument
-from kvdialect.cli.selecting import WRITTEN, Selection, columns_of, conditions, selected
+from kvdialect.cli.selecting import WRITTEN, Selection, columns_of, conditions, plan, selected
 from kvdialect.cli.stores import disk, reading
 from kvdialect.schema.definition import FieldDefinition, IndexDefinition
 from kvdialect.schema.evolution import described_index
@@ -168,10 +168,12 @@ def written(forms: Sequence[Form], row: Row) -> list[Any]:
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="The most records; 0: all.")
 @click.option("--reverse", is_flag=True, help="From the last key to the first.")
 @click.option("--raw", is_flag=True, help="Keys and values as they are stored, in hexadecimal.")
+@click.option("--explain", is_flag=True, help="Print how the rows are found instead.")
 @format_option
 def scan(
-    store: str, table: str, where: tuple[str, ...], columns: str | None, limit: int, reverse: bool, raw: bool, form: str
-) -> None:
+    store: str, table: str, where: tuple[str, ...], columns: str | None, limit: int, reverse: bool, raw: bool,
+    explain: bool, form: str,
+) -> None:  # fmt: skip
     """Print records of TABLE, in the order of their keys or, with --where, of the index that finds them."""
     if raw and (where or columns):
         raise click.UsageError("--raw shows keys and values as they are stored; leave out --where and --columns")
@@ -185,6 +187,9 @@ def scan(
         selection = Selection(
             table=stored, columns=columns_of(columns), where=conditions(where), limit=limit, reverse=reverse
         )
+        if explain:
+            click.echo(plan(engine, selection))
+            return
         _print(engine, selection, selection.fields, form)
 
 

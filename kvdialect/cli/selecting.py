@@ -127,6 +127,21 @@ def _scanned(txn: Transaction, selection: Selection) -> Iterator[Row]:
     return (tuple([row[at] for at in places]) for row in rows)
 
 
+def plan(engine: Engine, selection: Selection) -> str:
+    """How the rows of a table of records are found.
+
+    Raises:
+        NotSupportedError: for a table made by SQL.
+    """
+    if selection.table.definition.shared:
+        raise exc.NotSupportedError(f"{selection.table.name} was made by SQL; its plans are of: kvdialect explain")
+    txn = Transaction(engine)
+    try:
+        return str(prepare(txn, selection).explain(txn))
+    finally:
+        txn.close()
+
+
 def prepare(txn: Transaction, selection: Selection) -> Prepared:
     """The query of a selection from a table of records, with its plan."""
     stored, definition = selection.table, selection.table.definition

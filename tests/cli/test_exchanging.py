@@ -1,0 +1,269 @@
+"""kvdialect export and import: what goes out comes back, and what is no row is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import pytest
+from cli_records import contents, json_of, make, run
+
+from kvdialect import create_engine, exc
+from kvdialect.cli import importing
+
+pytest.importorskip("apsw", reason="the stores have tables made by SQL; runs where full is installed")
+
+pytestmark = pytest.mark.engine("lmdb")
+
+TABLES = ("aged", "everything", "parts", "towns", "plain", "keyed")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A closed store, which the tests only read."""
+    path = tmp_path_factory.mktemp("source") / "store"
+    make(f"lmdb:///{path}")
+    return path
+
+
+def rows_of(path, table):
+    return [json.loads(line) for line in run("scan", path, table, "--limit", 0, "--format", "json").stdout.splitlines()]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_every_value_comes_back_from_text(source, tmp_path, form):
+    """Tables of records of every type, and tables made by SQL: the rows, indexes and columns are the same."""
+    target = f"lmdb:///{tmp_path}/target"
+    for table in TABLES:
+        run("export", source, table, tmp_path / f"{table}.{form}", "--schema", tmp_path / f"{table}.json")
+        run("import", target, table, tmp_path / f"{table}.{form}", "--schema", tmp_path / f"{table}.json")
+
+    found, wanted = contents(target), contents(f"lmdb:///{source}")
+    del wanted["views"], found["views"]
+    assert [row.rpartition(",")[0] for row in found.pop("plain")] == [
+        row.rpartition(",")[0] for row in wanted.pop("plain")
+    ], "a rowid that is no column is another one"
+    assert found == wanted
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_every_value_comes_back_from_arrow(source, tmp_path, form):
+    pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    target = f"lmdb:///{tmp_path}/target"
+    for table in ("everything", "parts", "keyed"):
+        run("export", source, table, tmp_path / f"{table}.{form}", "--schema", tmp_path / f"{table}.json")
+        run("import", target, table, tmp_path / f"{table}.{form}", "--schema", tmp_path / f"{table}.json")
+
+    found, wanted = contents(target), contents(f"lmdb:///{source}")
+    for table in ("everything", "parts", "keyed"):
+        assert found[table] == wanted[table]
+    with pytest.raises(exc.DataError, match="x has values that are no binary of Arrow"):
+        run("export", source, "towns", tmp_path / f"towns.{form}")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("towns")], "nothing half done is left"
+
+
+def test_an_export_says_which_rows_and_columns(source):
+    text = run("export", source, "parts", "--where", "price > 6.9", "--columns", "number,name").stdout
+    assert text == "number,name\n-28,part 28\n-29,part 29\n"
+    text = run("export", source, "towns", "--where", "pop >= 13", "--columns", "name", "--format", "jsonl").stdout
+    assert text == '{"name":"j"}\n{"name":"k"}\n'
+    assert run("export", source, "parts", "--limit", 1, "--null", "none").stdout.endswith("0,part 0,none\n")
+    with pytest.raises(exc.ProgrammingError, match=r"no column 'nam'.*did you mean 'name'"):
+        run("export", source, "parts", "--columns", "nam")
+    with pytest.raises(exc.ArgumentError, match="condition 'price' is not understood"):
+        run("export", source, "parts", "--where", "price")
+
+
+def test_a_file_that_is_there_stays(source, tmp_path):
+    (tmp_path / "parts.csv").write_text("mine")
+    with pytest.raises(exc.ArgumentError, match="--overwrite"):
+        run("export", source, "parts", tmp_path / "parts.csv")
+    assert (tmp_path / "parts.csv").read_text() == "mine"
+    run("export", source, "parts", tmp_path / "parts.csv", "--overwrite")
+    assert len((tmp_path / "parts.csv").read_text().splitlines()) == 31
+    with pytest.raises(exc.ArgumentError, match="says no format"):
+        run("export", source, "parts", tmp_path / "parts")
+
+
+# ------------------------------------------------------------------------------------------ what is made
+
+CSV = """\
+id,born,size,exact,moment,there,mark,big
+1,2024-02-29,1,1.5,2024-01-01T00:00:00+00:00,true,00123,18446744073709551615
+2,,2,,2024-01-01T00:00:00+01:00,false,x,1
+"""
+
+
+def test_columns_are_what_the_values_of_a_file_suggest(tmp_path):
+    """Each has the narrowest type that takes all values; what was made can be given the same way."""
+    target = f"lmdb:///{tmp_path}/target"
+    result = run("import", target, "things", "--format", "csv", "--create", "--primary-key", "id", input=CSV)
+    columns = [
+        "id BIGINT", "born DATE NULL", "size BIGINT NULL", "exact DOUBLE NULL", "moment TIMESTAMP WITH TIME ZONE NULL",
+        "there BOOLEAN NULL", "mark TEXT NULL", "big UINT64 NULL",
+    ]  # fmt: skip
+    assert " ".join(f"--column {column!r}" for column in columns) in result.stderr
+    assert "2 rows imported into things" in result.stderr
+    first, second = rows_of(tmp_path / "target", "things")
+    assert first == {
+        "id": 1, "born": "2024-02-29", "size": 1, "exact": 1.5, "moment": "2024-01-01T00:00:00+00:00", "there": True,
+        "mark": "00123", "big": 2**64 - 1,
+    }  # fmt: skip
+    assert (second["born"], second["moment"], second["mark"]) == (None, "2023-12-31T23:00:00+00:00", "x")
+
+    given = [option for column in columns for option in ("--column", column)]
+    run("import", target, "again", "--format", "csv", *given, "--primary-key", "id", input=CSV)
+    assert rows_of(tmp_path / "target", "again") == [first, second]
+
+
+def test_columns_of_json_are_suggested_too(tmp_path):
+    target = f"lmdb:///{tmp_path}/target"
+    lines = '{"k": "a", "n": 1, "d": {"x": 1}}\n\n{"k": "b", "n": 2.5, "more": "12"}\n'
+    result = run("import", target, "t", "--format", "jsonl", "--create", "--primary-key", "k", input=lines)
+    assert "--column 'n DOUBLE NULL' --column 'd JSON NULL' --column 'more TEXT NULL'" in result.stderr
+    assert rows_of(tmp_path / "target", "t")[1] == {"k": "b", "n": 2.5, "d": None, "more": "12"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--create"], "give --primary-key, of id, born"),
+        (["--create", "--primary-key", "ident"], "the primary key names 'ident'"),
+        (["--column", "id NUMBER", "--primary-key", "id"], "'id NUMBER' is not understood.*UINT64"),
+        (["--column", "id JSON", "--primary-key", "id"], "id cannot be in the primary key"),
+    ],
+)
+def test_what_makes_no_table(tmp_path, options, words):
+    with pytest.raises(exc.ArgumentError, match=words):
+        run("import", f"lmdb:///{tmp_path}/target", "things", "--format", "csv", *options, input=CSV)
+
+
+def test_without_being_told_nothing_is_made(tmp_path):
+    with pytest.raises(exc.NotAStore):
+        run("import", f"lmdb:///{tmp_path}/target", "things", "--format", "csv", input=CSV)
+    assert os.listdir(tmp_path) == []
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A store with a table of parts."""
+    make(f"lmdb:///{tmp_path}/target", rows=2)
+    return tmp_path / "target"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "0x00000007,x,seven,1",
+            "standard input, line 3: number is 'x'; write it as an integer; allowed: an int from -922",
+        ),
+        ("0x0007,1,seven,1", "line 3: code is '0x0007'; write it as hexadecimal digits; allowed: exactly 4 bytes"),
+        ("0x00000007,1,\\N,1", "line 3: name is NULL; write it as text; allowed: a str"),
+        ("0x00000007,1,seven", "line 3: 3 fields; the head has 4"),
+        ('0x00000007,1,"seven,1', "line 3: unexpected end of data"),
+    ],
+)
+def test_a_bad_line_is_named(target, line, words):
+    """File, line, column, and what is allowed; nothing of its batch is there, and what was committed before stays."""
+    text = f"code,number,name,price\n0x00000005,5,five,\\N\n{line}\n"
+    with pytest.raises(exc.DataError, match=re.escape(words)):
+        run("import", target, "parts", "--format", "csv", "--batch", "1", input=text)
+    assert [row["name"] for row in rows_of(target, "parts")] == ["part 0", "part 1", "five"]
+
+    with pytest.raises(exc.DataError):
+        run("import", target, "parts", "--format", "csv", input=text.replace("00000005", "00000006"))
+    assert len(rows_of(target, "parts")) == 3, "a batch is whole or not at all"
+
+
+def test_what_json_refuses(target):
+    for line, words in {
+        '{"code": "0x00000007", "number": 1}': "line 1: there is no name; allowed: a str",
+        '{"code": "0x00000007", "number": 1, "nam": "x"}': "line 1: parts has no column 'nam' .did you mean 'name'",
+        '{"code": "0x00000007", "number": true, "name": "x"}': "line 1: number is True; write it as an integer",
+        "[1]": "line 1: Expected `object`",
+    }.items():
+        with pytest.raises(exc.DataError, match=words):
+            run("import", target, "parts", "--format", "jsonl", input=line)
+
+
+def test_what_becomes_of_rows_that_are_there(target):
+    """fail, the default: nothing; skip: they stay; replace: they are changed, indexes too."""
+    text = "code,number,name\n0x00000001,-1,other\n0x00000009,9,nine\n"
+    with pytest.raises(exc.IntegrityError, match="exists already"):
+        run("import", target, "parts", "--format", "csv", input=text)
+    run("import", target, "parts", "--format", "csv", "--existing", "skip", input=text)
+    assert [row["name"] for row in rows_of(target, "parts")] == ["part 0", "part 1", "nine"]
+    run("import", target, "parts", "--format", "csv", "--existing", "replace", input=text)
+    assert [row["name"] for row in rows_of(target, "parts")] == ["part 0", "other", "nine"]
+    assert run("verify", target).stdout.endswith("nothing is wrong\n")
+
+
+def test_tables_of_sql_keep_their_constraints(target):
+    """Rows go the way of INSERT: defaults, CHECK, generated columns, and what SQL says of duplicates."""
+    run("import", target, "towns", "--format", "csv", input="name,up\nnew,passed over\n")
+    last = rows_of(target, "towns")[-1]
+    assert last == {"id": 12, "name": "new", "pop": 3, "x": None, "up": "NEW"}
+    with pytest.raises(exc.IntegrityError, match="CHECK constraint failed: pop > 0"):
+        run("import", target, "towns", "--format", "csv", input="name,pop\nless,0\n")
+    with pytest.raises(exc.IntegrityError, match=r"UNIQUE constraint failed: towns.name"):
+        run("import", target, "towns", "--format", "jsonl", input='{"name": "new"}\n')
+    run("import", target, "towns", "--format", "jsonl", "--existing", "skip", input='{"name": "new"}\n{"name": "z"}\n')
+    assert [row["name"] for row in rows_of(target, "towns")][-2:] == ["new", "z"]
+
+
+def test_ids_are_given_where_a_file_has_none(target):
+    run("import", target, "aged", "--format", "csv", input="word\nx\ny\n")
+    ids = [row["id"] for row in rows_of(target, "aged")]
+    assert len(set(ids)) == 6
+    run("import", target, "aged", "--format", "csv", input="id,word,size\n5000,x,1\n")
+    run("import", target, "aged", "--format", "csv", input="word,size\nlast,1\n")
+    assert rows_of(target, "aged")[-1]["id"] > 5000
+
+
+def test_ctrl_c_is_between_two_transactions(target, monkeypatch):
+    """What was committed is counted exactly, and the option that goes on behind it is named."""
+    original = importing.RecordTarget.write
+    written = []
+
+    def write(self, rows):
+        original(self, rows)
+        written.append(rows)
+        if len(written) == 2:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)  # within the commit, as it were
+
+    monkeypatch.setattr(importing.RecordTarget, "write", write)
+    text = "code,number,name\n" + "".join(f"0x000000{n},{n},n{n}\n" for n in range(10, 20))
+    result = run("import", target, "parts", "--format", "csv", "--batch", 3, input=text, code=130)
+    assert "6 rows were committed, up to line 7; --skip 6 goes on behind them" in result.stderr
+    monkeypatch.undo()
+    run("import", target, "parts", "--format", "csv", "--skip", 6, input=text)
+    assert [row["name"] for row in rows_of(target, "parts")][2:] == [f"n{n}" for n in range(10, 20)]
+
+
+def test_without_pyarrow_its_formats_say_what_to_install(source, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "kvdialect.cli.arrow", raising=False)
+    with pytest.raises(exc.NotSupportedError, match=r'pip install "kvdialect\[arrow\]"'):
+        run("export", source, "parts", tmp_path / "parts.parquet")
+    monkeypatch.delitem(sys.modules, "kvdialect.cli.arrow", raising=False)
+
+
+def test_a_table_is_made_of_a_parquet_file(source, tmp_path):
+    """Its columns are those that Arrow's types stand for."""
+    pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    run("export", source, "parts", tmp_path / "parts.parquet")
+    target = f"lmdb:///{tmp_path}/target"
+    run("import", target, "parts", tmp_path / "parts.parquet", "--create", "--primary-key", "code,number")
+    assert rows_of(tmp_path / "target", "parts") == rows_of(source, "parts")
+    assert json_of("info", tmp_path / "target")["tables"] == 1
+    with create_engine(target) as engine:
+        assert engine.table("parts").definition.primary_key == ("code", "number")
