@@ -178,7 +178,7 @@ def index_of_price(name: str) -> IndexDefinition:
 
 def make(url: str, *, rows: int = 30) -> None:
     """A closed store with tables of records, of two versions, tables made by SQL, a view, and a family of its own."""
-    with create_engine(url) as engine:
+    with create_engine(url, durability="none") as engine:
         parts.create_all(engine)
         every.create_all(engine)
         older.create_all(engine)

