@@ -92,7 +92,7 @@ def bench(store: str, rows: int, commits: int, as_json: bool) -> None:
     output.rows(("what", "count", "seconds", "per second"), lines, "table")
 
 
-def _measured(url: URL, rows: int, commits: int, told: output.Progressing | None) -> Iterator[Measured]:
+def _measured(url: URL, rows: int, commits: int, told: output.Told | None) -> Iterator[Measured]:
     engine: Engine = open_engine(url, column_families=[_FAMILY])
     with engine:
         backend = engine.backend

@@ -17,7 +17,7 @@ from kvdialect.cli.stores import disk, reading
 from kvdialect.storage.contract import Snapshot
 from kvdialect.storage.registry import parse_url
 from kvdialect.storage.storedir import read_marker, settle
-from kvdialect.store.copying import Copied, Progress, StoreCopy, forget
+from kvdialect.store.copying import Copied, StoreCopy, forget
 from kvdialect.store.engine import Engine, open_engine
 
 
@@ -57,8 +57,9 @@ def copy(source: str, target: str, as_json: bool) -> None:
         return
     output.rows(("table", "rows"), [*done.rows.items(), *done.families.items()], "table")
     click.echo(
-        f"{path}: {found['rows']:,} rows in {len(done.rows)} tables, {done.indexes} indexes,"
-        f" {found['bytes on disk']:,} bytes; number and checksum of all rows are the source's"
+        f"{path}: {output.counted(sum(done.rows.values()), 'row')} of {output.counted(len(done.rows), 'table')},"
+        f" {output.counted(done.indexes, 'index')}, {output.counted(disk(path), 'byte')}; the number and checksum of"
+        " all rows are the source's"
     )
 
 
@@ -79,18 +80,19 @@ def _new(target: str) -> URL:
     return url
 
 
-def _copied(source: Engine, snapshot: Snapshot, aside: URL, progress: Progress | None) -> Copied:
+def _copied(source: Engine, snapshot: Snapshot, aside: URL, told: output.Told | None) -> Copied:
     """Copy to where an earlier run may have begun."""
     with _unfinished(aside) as target:
-        copy = StoreCopy(source, snapshot, target, progress)
+        copy = StoreCopy(source, snapshot, target, told)
         if copy.resumes():
             if copy.already:
-                click.echo(f"{copy.already:,} rows are there from an earlier run, and are the source's still", err=True)
+                rows = output.counted(copy.already, "row")
+                output.say(told, f"{rows} of an earlier run are the source's still; it is gone on with")
             return copy.run()
-    click.echo("the source is not as it was when an earlier copy began: it is begun afresh", err=True)
+    output.say(told, "the source is not as it was when an earlier copy began: it is begun afresh")
     shutil.rmtree(aside.database or "")
     with _unfinished(aside) as target:
-        copy = StoreCopy(source, snapshot, target, progress)
+        copy = StoreCopy(source, snapshot, target, told)
         copy.resumes()
         return copy.run()
 

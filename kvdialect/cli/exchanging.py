@@ -153,6 +153,12 @@ def import_rows(
         records = found
         if makes and table not in engine.catalog.entries:
             records = _made(engine, table, found, chosen, columns, columns_of(primary_key), schema, file)
+        if table not in engine.catalog.entries:
+            raise exc.ProgrammingError(
+                f"the store has no table {table!r}; it has {', '.join(sorted(engine.catalog.entries)) or 'none'}"
+                " (--create, --column or --schema makes one)",
+                table=table,
+            )
         stored = engine.table(table)
         target = target_of(engine, stored, existing)
         generated = target.generated() if isinstance(target, SqlTarget) else frozenset()

@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -40,6 +40,20 @@ def rows(names: Sequence[str], found: Iterable[Sequence[Any]], form: str) -> Non
             table.add_row(*[escape(shown(value)) for value in row])
         # A pipe has no width that a table would have to fit.
         Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def say(told: Told | None, text: str) -> None:
+    """Print a line to standard error, beside what tells how far a command is."""
+    if told is None:
+        click.echo(text, err=True)
+    else:
+        told.say(text)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: ``"1 table"``, ``"1,200 tables"``."""
+    plural = f"{what}es" if what.endswith("x") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
 
 
 def facts(found: dict[str, Any], *, as_json: bool) -> None:
@@ -82,6 +96,10 @@ class Told:
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, completed=done, total=total)
 
+    def say(self, text: str) -> None:
+        """Print a line above it."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def end(self) -> None:
         """Take it off the terminal."""
         self._timer.cancel()
@@ -107,12 +125,8 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "")
 
 
-Progressing = Callable[..., None]
-"""Called as :class:`Told` is."""
-
-
 @contextmanager
-def progress(what: str = "", *, beside: bool = False) -> Iterator[Progressing | None]:
+def progress(what: str = "", *, beside: bool = False) -> Iterator[Told | None]:
     """What tells how far a command is; None where nobody looks at a terminal.
 
     Args:

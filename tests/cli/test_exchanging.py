@@ -139,7 +139,9 @@ def test_what_makes_no_table(tmp_path, options, words):
         run("import", f"lmdb:///{tmp_path}/target", "things", "--format", "csv", *options, input=CSV)
 
 
-def test_without_being_told_nothing_is_made(tmp_path):
+def test_without_being_told_nothing_is_made(tmp_path, source):
+    with pytest.raises(exc.ProgrammingError, match=r"no table 'things'; it has aged, .*--create"):
+        run("import", source, "things", "--format", "csv", input=CSV)
     with pytest.raises(exc.NotAStore):
         run("import", f"lmdb:///{tmp_path}/target", "things", "--format", "csv", input=CSV)
     assert os.listdir(tmp_path) == []
