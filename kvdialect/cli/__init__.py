@@ -1,7 +1,8 @@
-"""The command ``kvdialect``: looks into a store, verifies it, backs it up. Needs the extra ``cli``.
+"""The command ``kvdialect``: looks into stores, keeps them, copies them, moves rows. Needs the extra ``cli``.
 
-Exit codes: 0; 1 where ``verify`` or ``repair-indexes`` has found something that is still wrong; 2 for a wrong command
-line; 3 for an error of the store, whose message goes to standard error.
+Exit codes: 0; 1 where ``verify`` or ``repair-indexes`` has found something that is still wrong, or ``upgrade`` has left
+something that differs; 2 for a wrong command line; 3 for an error of the store or of a file, whose message goes to
+standard error; 130 after Ctrl-C.
 """
 
 from __future__ import annotations

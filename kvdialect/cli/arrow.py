@@ -195,8 +195,8 @@ def read_arrow(path: str, file_format: str) -> Iterator[Record]:
         raise exc.ArgumentError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def arrow_columns(path: str, file_format: str) -> dict[str, Kind]:
-    """The kinds that the columns of a Parquet or Arrow file stand for, by name."""
+def arrow_columns(path: str, file_format: str) -> list[FieldDefinition]:
+    """The columns that those of a Parquet or Arrow file stand for."""
     try:
         with open(path, "rb") as file:
             schema = pq.ParquetFile(file).schema_arrow if file_format == "parquet" else pa.ipc.open_file(file).schema
@@ -204,7 +204,7 @@ def arrow_columns(path: str, file_format: str) -> dict[str, Kind]:
         raise exc.DataError(f"{path}: {error}", path=path) from error
     except OSError as error:
         raise exc.ArgumentError(f"cannot read {path}: {error.strerror or error}") from error
-    return {field.name: kind_of_arrow(field.type) for field in schema}
+    return [FieldDefinition(name=each.name, kind=kind_of_arrow(each.type), nullable=each.nullable) for each in schema]
 
 
 def kind_of_arrow(of: Any) -> Kind:

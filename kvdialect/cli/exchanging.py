@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import click
@@ -32,7 +33,7 @@ from kvdialect.cli.importing import EXISTING, Existing, Loading, Reading, SqlTar
 from kvdialect.cli.looking import columns_option, where_option
 from kvdialect.cli.selecting import Selection, columns_of, conditions, selected
 from kvdialect.cli.stores import making, reading, writing
-from kvdialect.schema.definition import FieldDefinition, TableDefinition
+from kvdialect.schema.definition import TableDefinition
 from kvdialect.schema.rows import Row
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.options import RESERVED_FAMILY
@@ -83,7 +84,8 @@ def export_rows(
             with text_output(schema, overwrite=overwrite) as out:
                 out.write(f"{encode_entry(TableEntry.new(_fresh(stored.definition))).decode()}\n")
         with selected(engine, selection) as rows, output.progress(f"export {table}", beside=file == PIPE) as told:
-            counted = _Counted(rows, lambda done: told and told(f"export {table}", done, total))
+            progress = None if told is None else functools.partial(told, f"export {table}", total=total)
+            counted = _Counted(rows, progress)
             _write(file, chosen, selection.fields, counted, null, overwrite)
     if file != PIPE:
         click.echo(f"{file}: {counted.done:,} rows, {os.path.getsize(file):,} bytes", err=True)
@@ -97,7 +99,7 @@ def _fresh(definition: TableDefinition) -> TableDefinition:
 class _Counted:
     """Rows, and how many were taken."""
 
-    def __init__(self, rows: Iterator[Row], told: Any) -> None:
+    def __init__(self, rows: Iterator[Row], told: Callable[[int], object] | None) -> None:
         self._rows, self._told = rows, told
         self.done = 0
 
@@ -105,7 +107,7 @@ class _Counted:
         for row in self._rows:
             yield row
             self.done += 1
-            if not self.done & 1023:
+            if self._told is not None and not self.done & 1023:
                 self._told(self.done)
 
 
@@ -165,9 +167,8 @@ def import_rows(
         loading = Loading(target, Reading(stored, file, chosen, null, generated), batch)
         try:
             with output.progress(f"import {table}") as told:
-                loading.run(
-                    itertools.islice(records, skip, None), told and (lambda done: told(f"import {table}", done))
-                )
+                progress = None if told is None else functools.partial(told, f"import {table}")
+                loading.run(itertools.islice(records, skip, None), progress)
         except KeyboardInterrupt as error:
             raise Interrupted(_committed(loading, skip)) from error
         except exc.Error as error:
@@ -216,8 +217,10 @@ def _made(
     if form in ("parquet", "arrow"):
         from kvdialect.cli.arrow import arrow_columns
 
-        kinds = arrow_columns(file, form)
-        fields = [FieldDefinition(name=name, kind=kind, nullable=name not in key) for name, kind in kinds.items()]
+        fields = [
+            attrs.evolve(field, nullable=field.nullable and field.name not in key)
+            for field in arrow_columns(file, form)
+        ]
     else:
         sample = list(itertools.islice(records, _SAMPLE))
         fields = suggested(sample, form, key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -131,7 +132,12 @@ def write_json(file: IO[str], fields: Sequence[FieldDefinition], rows: Iterable[
 def text_input(path: str) -> Iterator[IO[str]]:
     """A file of text to read, or standard input."""
     if path == PIPE:
-        yield sys.stdin
+        # Without the translation of line ends, which may stand in values.
+        file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
+        try:
+            yield file
+        finally:
+            file.detach()  # or it would close standard input
         return
     try:
         file = open(path, encoding="utf-8-sig", newline="")  # noqa: SIM115 - closed below, opened with an error of its own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Final, TypeAlias
@@ -202,7 +201,14 @@ class Console:
 def complete(text: str) -> bool:
     """Whether what was typed is a whole statement, or a command of the shell."""
     stripped = text.strip()
-    return not stripped or stripped.startswith(".") or sqlite3.complete_statement(stripped)
+    return not stripped or stripped.startswith(".") or _ends(stripped)
+
+
+def _ends(text: str) -> bool:
+    """Whether a text ends with the semicolon of a statement, which is in no quotes and no comment."""
+    import apsw
+
+    return bool(apsw.complete(text))
 
 
 def _statements(file: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -218,7 +224,7 @@ def _statements(file: Iterable[str]) -> Iterator[tuple[int, str]]:
         *ends, rest = line.split(";")
         for part in ends:
             text += f"{part};"
-            if sqlite3.complete_statement(text):
+            if _ends(text):
                 if text.strip(" \t\r\n;"):
                     yield begun, text
                 text, begun = "", number

@@ -302,6 +302,8 @@ def prepared(sql: str, statement: Statement, connection: Connection, params: Any
     names = _wide_names(catalog)
     if not names or names.isdisjoint(statement.identifiers):
         return sql, params, False
+    if statement.kind == "explain":  # it calculates nothing, and there is no explanation of one
+        return rewritten(sql), params, False
     text, uses = _analysed(sql, connection, {})
     return text, _bound(params, uses.compared), uses.calculates
 

@@ -213,7 +213,7 @@ def contents(url: str) -> dict[str, Any]:
     return found
 
 
-def run(*arguments: Any, code: int = 0, input: str | None = None) -> Any:  # noqa: A002 - click's name
+def run(*arguments: Any, code: int = 0, input: str | bytes | None = None) -> Any:  # noqa: A002 - click's name
     """Run a command; what it gives has ``stdout`` and ``stderr``. An error of the store is raised."""
     result = CliRunner().invoke(group, [str(each) for each in arguments], input=input)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

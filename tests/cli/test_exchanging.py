@@ -117,6 +117,15 @@ def test_columns_are_what_the_values_of_a_file_suggest(tmp_path):
     assert rows_of(tmp_path / "target", "again") == [first, second]
 
 
+def test_line_ends_within_values_stay(tmp_path):
+    """Standard input is read as it is."""
+    text = 'k,v\r\n1,"a\r\nb"\r\n2,"a\rb"\r\n'
+    run(
+        "import", f"lmdb:///{tmp_path}/t", "t", "--format", "csv", "--create", "--primary-key", "k", input=text.encode()
+    )
+    assert [row["v"] for row in rows_of(tmp_path / "t", "t")] == ["a\r\nb", "a\rb"]
+
+
 def test_columns_of_json_are_suggested_too(tmp_path):
     target = f"lmdb:///{tmp_path}/target"
     lines = '{"k": "a", "n": 1, "d": {"x": 1}}\n\n{"k": "b", "n": 2.5, "more": "12"}\n'
@@ -267,5 +276,6 @@ def test_a_table_is_made_of_a_parquet_file(source, tmp_path):
     run("import", target, "parts", tmp_path / "parts.parquet", "--create", "--primary-key", "code,number")
     assert rows_of(tmp_path / "target", "parts") == rows_of(source, "parts")
     assert json_of("info", tmp_path / "target")["tables"] == 1
+    assert contents(target)["parts fields"] == contents(f"lmdb:///{source}")["parts fields"]
     with create_engine(target) as engine:
         assert engine.table("parts").definition.primary_key == ("code", "number")

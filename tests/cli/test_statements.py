@@ -84,6 +84,8 @@ def test_scan_shows_its_plan(shared):
         ("select * from parts where code = x'01' and number > 3 order by number desc",
          ["READ parts: rows by the primary key (code = ? AND number > ?), backwards"]),
         ("select * from towns t where t.name = 'a'", ["READ t: one row by index sqlite_autoindex_towns_1 (name = ?)"]),
+        ("select sum(u64) from everything where u64 = 18446744073709551615",
+         ["READ everything: all rows by the primary key"]),
         ("delete from towns where pop = 3;", ["READ towns: all rows by the primary key"]),
     ],
 )  # fmt: skip

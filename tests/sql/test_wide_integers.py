@@ -245,3 +245,12 @@ def test_tables_of_sqls_own_may_have_such_columns(connection):
     with pytest.raises(exc.DataError, match=r"own\.much is 9223372036854775808"):
         rows(connection, "select much + 1 from own order by id")
     connection.rollback()
+
+
+def test_statements_over_such_columns_are_explained(connection):
+    """EXPLAIN and EXPLAIN QUERY PLAN calculate nothing, and have their rows."""
+    cursor = connection.execute("explain query plan select sum(amount) from coins where amount > 9223372036854775808")
+
+    assert any("coins" in row[3] for row in cursor.fetchall())
+    assert connection.execute("explain select amount + 1 from coins").fetchall()
+    connection.rollback()
