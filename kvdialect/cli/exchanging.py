@@ -33,7 +33,7 @@ from kvdialect.cli.importing import EXISTING, Existing, Loading, Reading, SqlTar
 from kvdialect.cli.looking import columns_option, where_option
 from kvdialect.cli.selecting import Selection, columns_of, conditions, selected
 from kvdialect.cli.stores import making, reading, writing
-from kvdialect.schema.definition import TableDefinition
+from kvdialect.schema.definition import FieldDefinition, TableDefinition
 from kvdialect.schema.rows import Row
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.options import RESERVED_FAMILY
