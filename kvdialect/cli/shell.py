@@ -178,7 +178,9 @@ class Console:
         """What asks for a statement: with completion, history and colours where prompt_toolkit is installed."""
         try:
             from kvdialect.cli.prompting import prompt
-        except ImportError:
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in ("prompt_toolkit", "pygments"):
+                raise
             return self._ask_plainly
         return prompt(self._prompt, complete, self._words)
 

@@ -55,6 +55,8 @@ def _connected(store: str, write: bool) -> Iterator[Connection]:
         try:
             from kvdialect.dialect.connection import Connection as SqlConnection
         except ImportError as error:
+            if error.name != "apsw":
+                raise
             raise exc.NotSupportedError(
                 'SQL needs the extra sql: pip install "kvdialect[sql]" (scan --where needs nothing)'
             ) from error

@@ -56,6 +56,16 @@ class FamilySuite(Suite):
 
         assert backend.column_families() == sorted(["zebra", "Apple", "mango", "äpfel", "with space", "a/b"])
 
+    def test_figures_name_every_family(self, backend: StorageBackend) -> None:
+        """family_stats() must have each family, those without a key too; readers() must not count this process."""
+        backend.batch_write(WriteBatch().put("a", b"k", b"v").put("a", b"l", b"v"))
+        found = backend.family_stats()
+
+        assert sorted(found) == backend.column_families()
+        assert found["a"].keys in (None, 2)
+        assert found["b"].keys in (None, 0)
+        assert backend.readers() == []
+
     def test_a_store_without_families_opens(self, open_store: OpenStore) -> None:
         """A store may be opened with no family and get its first one later."""
         backend = open_store([])
