@@ -1,7 +1,7 @@
 """SQLAlchemy for ordered key-value engines: typed records, sessions and queries over RocksDB, LMDB and memory."""
 
 from kvdialect import backends, exc
-from kvdialect.orm import Engine, Session, create_engine, object_session, sessionmaker
+from kvdialect.orm import AsyncSession, Engine, Session, async_sessionmaker, create_engine, object_session, sessionmaker
 from kvdialect.schema.records import Mapped, field, mapped, registry
 from kvdialect.schema.types import (
     Bytes4,
@@ -29,6 +29,7 @@ from kvdialect.storage import ColumnFamilyOptions, open_backend, restore
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AsyncSession",
     "Bytes4",
     "Bytes8",
     "Bytes16",
@@ -52,6 +53,7 @@ __all__ = [
     "UInt32",
     "UInt64",
     "UnsignedInteger",
+    "async_sessionmaker",
     "backends",
     "create_engine",
     "exc",

@@ -1,8 +1,8 @@
 """A session at the SQL door: a connection of SQLAlchemy inside the session's transaction.
 
 What the session's own queries cannot do (joins, subqueries, windows, set operations, text) is executed there. The
-dialect is reached by SQLAlchemy's plugin loader alone; of its DBAPI's connections two methods are called here:
-``borrow`` and ``give_back``.
+dialect is reached by SQLAlchemy's plugin loader alone; of its DBAPI's connections three methods are called here:
+``borrow``, ``give_back`` and ``interrupt``.
 """
 
 from __future__ import annotations
@@ -87,6 +87,10 @@ class Door:
         refreshing.follow(self._session, self._txn, journal, kept=False)
 
     # ------------------------------------------------------------------------------------------ the end
+
+    def interrupt(self) -> None:
+        """End the statement that runs, from any thread, with an OperationalError."""
+        self._driver.interrupt()
 
     def close(self, *, committed: bool) -> None:
         """The transaction is over; the connection goes back to its pool."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -15,7 +14,10 @@ from sqlalchemy import URL
 from kvdialect import exc
 from kvdialect.orm import bulk
 from kvdialect.orm.arrow import ArrowStream
+from kvdialect.orm.aio.factory import run_transaction
+from kvdialect.orm.aio.workers import POOL_SIZE, POOL_TIMEOUT, WorkerPool
 from kvdialect.orm.loading import Loading
+from kvdialect.orm.retrying import RETRIES, Attempts
 from kvdialect.orm.session import Session
 from kvdialect.query.prepared import QueryPlanner
 from kvdialect.schema.declared import definition_of
@@ -26,13 +28,10 @@ from kvdialect.store.catalog import Catalog
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import IsolationLevel
 
+if TYPE_CHECKING:
+    from kvdialect.orm.aio.session import AsyncSession
+
 T = TypeVar("T")
-
-RETRIES: Final = 10
-"""How often ``Engine.transaction`` runs a function again, unless told otherwise."""
-
-_BACKOFF: Final = 0.001
-_LONGEST_PAUSE: Final = 0.25
 
 
 class Binding:
@@ -92,10 +91,12 @@ class Engine(store_engine.Engine):
     Attributes:
         backend: the storage layer's handle.
         isolation_level: of its sessions, unless they ask for another.
+        workers: the threads of its asyncio sessions.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.workers = WorkerPool(repr(self))
         self.retries = 0
         self._bindings = threading.Lock()
         self._binding: Binding | None = None
@@ -120,6 +121,7 @@ class Engine(store_engine.Engine):
         if sql is not None:
             sql.dispose()
         super().close()
+        self.workers.close()
 
     def binding(self, catalog: Catalog | None = None) -> Binding:
         """The record classes bound to a catalog; None stands for the one last seen."""
@@ -159,24 +161,36 @@ class Engine(store_engine.Engine):
             ConflictError: that of the last run.
             Error: anything else that ``fn`` or the commit raises, at once.
         """
-        if not callable(fn):
-            raise exc.ArgumentError(f"transaction({fn!r:.80}): give it a function of a session")
-        if type(retries) is not int or retries < 0:
-            raise exc.ArgumentError(f"retries={retries!r}; give an int of 0 or more")
-        ends = None if deadline is None else time.monotonic() + deadline
-        attempt = 0
+        attempts = Attempts(fn, retries, deadline)
         while True:
             try:
                 with Session(self, isolation_level=isolation_level) as session, session.begin():
                     return fn(session)
             except exc.Error as error:
-                again = error.retryable and error.outcome == "not_applied"
-                if not again or attempt >= retries or (ends is not None and time.monotonic() >= ends):
+                if not attempts.again(error):
                     raise
-            attempt += 1
+            self.count_retry()
+            time.sleep(attempts.pause())
+
+    async def async_transaction(
+        self,
+        fn: Callable[[AsyncSession], Awaitable[T]],
+        *,
+        retries: int = RETRIES,
+        isolation_level: IsolationLevel | None = None,
+        deadline: float | None = None,
+    ) -> T:
+        """As :meth:`transaction`, for asyncio: ``await fn(session)`` with a new :class:`~kvdialect.AsyncSession`.
+
+        A function that has nothing else to await is faster in a thread: ``await asyncio.to_thread(engine.transaction,
+        fn)``.
+        """
+        return await run_transaction(self, fn, retries=retries, isolation_level=isolation_level, deadline=deadline)
+
+    def count_retry(self) -> None:
+        """A transaction is run again: count it for :meth:`stats`."""
+        with self._bindings:
             self.retries += 1
-            longest = min(_LONGEST_PAUSE, _BACKOFF * 2.0**attempt)
-            time.sleep(random.uniform(0, longest))  # noqa: S311 - to spread the contenders, no secret
 
     def stats(self) -> dict[str, Any]:
         """Figures on the open store, see :meth:`StorageBackend.stats`, and the transactions that were run again."""
@@ -213,12 +227,21 @@ class Engine(store_engine.Engine):
         return bulk.load(self, required_record(entity), rows, batch_size, progress)
 
 
-def create_engine(url: str | URL, *, isolation_level: IsolationLevel | None = None, **options: Any) -> Engine:
+def create_engine(
+    url: str | URL,
+    *,
+    isolation_level: IsolationLevel | None = None,
+    pool_size: int = POOL_SIZE,
+    pool_timeout: float = POOL_TIMEOUT,
+    **options: Any,
+) -> Engine:
     """Open a store for sessions, creating it if need be.
 
     Args:
         url: ``rocksdb:///relative/path``, ``lmdb:////absolute/path`` or ``memory://``, with options in the query.
         isolation_level: ``"SNAPSHOT"``, the default, or ``"SERIALIZABLE"``, for sessions that do not say it themselves.
+        pool_size: the most transactions of asyncio sessions that are open at once, each with a thread.
+        pool_timeout: seconds that an asyncio session waits for one of them to end.
         options: of the engine, as in the URL's query, which they override.
 
     Raises:
@@ -229,4 +252,7 @@ def create_engine(url: str | URL, *, isolation_level: IsolationLevel | None = No
     """
     if isolation_level is not None:
         options["isolation_level"] = isolation_level
-    return store_engine.open_engine(url, cls=Engine, **options)
+    workers = WorkerPool(str(url), pool_size, pool_timeout)
+    engine = store_engine.open_engine(url, cls=Engine, **options)
+    engine.workers = workers
+    return engine

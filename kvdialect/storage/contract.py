@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -127,6 +127,9 @@ class Snapshot(Reader):
     @abc.abstractmethod
     def close(self) -> None:
         """End the snapshot; closing twice is harmless. Reads after it raise StoreClosed."""
+
+    def interrupt(self, error: Callable[[], exc.Error]) -> None:
+        """End the scans that are under way, from any thread: they raise ``error()``. The snapshot stays as it is."""
 
     def __enter__(self) -> Self:
         return self

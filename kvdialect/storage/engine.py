@@ -251,6 +251,10 @@ class EngineSnapshot(Snapshot):
     def release(self) -> None:
         """Give the driver's objects back; called once."""
 
+    def interrupt(self, error: ErrorMaker) -> None:
+        for scan in self.scans:
+            scan.kill(error)
+
     def close(self) -> None:
         engine = self.engine
         self.kill(lambda: exc.StoreClosed("the snapshot is closed; take a new one", **engine.facts("snapshot")))

@@ -148,6 +148,12 @@ class Transaction:
         """True once a snapshot was taken."""
         return self._snapshot is not None
 
+    def interrupt(self, error: Callable[[], exc.Error]) -> None:
+        """End the scans that are under way, from another thread: they raise ``error()``; nothing else changes."""
+        snapshot = self._snapshot
+        if snapshot is not None:
+            snapshot.interrupt(error)
+
     def get(self, cf: str, key: bytes) -> bytes | None:
         pending = self.changes.get(cf)
         if pending is not None:

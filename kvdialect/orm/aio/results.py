@@ -1,0 +1,162 @@
+"""Results that are read while they are iterated, a portion at a time, each awaited on the session's thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+
+from kvdialect import exc
+
+if TYPE_CHECKING:
+    from kvdialect.orm.aio.session import AsyncSession
+
+T = TypeVar("T")
+
+STREAMED: Final = 256
+"""Rows that a stream brings over at once, unless ``yield_per`` says otherwise."""
+
+_FIRST: Final = 64
+_LARGEST: Final = 1024
+
+
+class AsyncResult(Generic[T]):
+    """The rows of a statement, read as they are asked for; SQLAlchemy's methods, those that read awaited.
+
+    ``async for row in result``, or ``async for rows in result.partitions(100)``. Between two portions the session is
+    free for other calls. It has to be read before the transaction ends.
+    """
+
+    def __init__(self, session: AsyncSession, result: Any, size: int) -> None:
+        self._session = session
+        self._result = result
+        self._size = size
+        self._rows: Iterator[T] = iter(())
+
+    def keys(self) -> Any:
+        """The names of a row's elements."""
+        return self._result.keys()
+
+    def scalars(self, index: int | str = 0) -> AsyncResult[Any]:
+        """The same rows, of each the element ``index`` alone."""
+        return AsyncResult(self._session, self._result.scalars(index), self._size)
+
+    def mappings(self) -> AsyncResult[Any]:
+        """The same rows, each as a mapping by name."""
+        return AsyncResult(self._session, self._result.mappings(), self._size)
+
+    def unique(self, strategy: Callable[[Any], Any] | None = None) -> Self:
+        """Each row once."""
+        self._result = self._result.unique(strategy)
+        return self
+
+    async def fetchone(self) -> T | None:
+        """The next row, or None at the end."""
+        async for row in self:
+            return row
+        return None
+
+    async def fetchmany(self, size: int | None = None) -> Sequence[T]:
+        """The next rows, ``size`` or those of a portion; fewer only at the end."""
+        wanted = self._size if size is None else size
+        rows = list(islice(self._rows, wanted))
+        if len(rows) < wanted:
+            rows += await self._read(self._result.fetchmany, wanted - len(rows))
+        return rows
+
+    async def partitions(self, size: int | None = None) -> AsyncIterator[Sequence[T]]:
+        """Yield lists of ``size`` rows, or of a portion; the last may be shorter."""
+        while rows := await self.fetchmany(size):
+            yield rows
+
+    async def all(self) -> Sequence[T]:
+        """All rows that are left."""
+        rows = list(self._rows)
+        return rows + list(await self._read(self._result.all))
+
+    async def fetchall(self) -> Sequence[T]:
+        """As :meth:`all`."""
+        return await self.all()
+
+    async def first(self) -> T | None:
+        """The first row, or None; the rest is not read.
+
+        This, ``one`` and ``one_or_none`` are for results of which nothing was read.
+        """
+        row: T | None = await self._read(self._result.first)
+        return row
+
+    async def one(self) -> T:
+        """The only row.
+
+        Raises:
+            sqlalchemy.exc.NoResultFound, MultipleResultsFound: if there is none, or another.
+        """
+        row: T = await self._read(self._result.one)
+        return row
+
+    async def one_or_none(self) -> T | None:
+        """The only row, or None.
+
+        Raises:
+            sqlalchemy.exc.MultipleResultsFound: if there is another.
+        """
+        row: T | None = await self._read(self._result.one_or_none)
+        return row
+
+    async def close(self) -> None:
+        """Read no further."""
+        self._rows = iter(())
+        await self._read(self._result.close)
+
+    async def _read(self, method: Callable[..., Any], *args: Any) -> Any:
+        return await self._session._call("stream", method, *args, interrupted=True)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        for row in self._rows:
+            return row
+        self._rows = iter(await self._read(self._result.fetchmany, self._size))
+        for row in self._rows:
+            return row
+        raise StopAsyncIteration
+
+
+class AsyncScan(Generic[T]):
+    """The records of a scan: ``async for`` reads them in portions that grow, ``await`` gives the list of them all."""
+
+    def __init__(self, session: AsyncSession, scan: Callable[[], Iterator[T]]) -> None:
+        self._session = session
+        self._scan = scan
+        self._source: Iterator[T] | None = None
+        self._records: Iterator[T] = iter(())
+        self._size = _FIRST
+
+    def _portion(self, size: int | None) -> list[T]:
+        """Begin, or go on; on the session's thread."""
+        if self._source is None:
+            self._source = self._scan()
+        return list(islice(self._source, size))
+
+    async def _read(self, size: int | None) -> list[T]:
+        portion: list[T] = await self._session._call("scan", self._portion, size, interrupted=True)
+        return portion
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        if self._source is not None:
+            raise exc.ProgrammingError("this scan is being iterated over; call scan() again for a list")
+        return self._read(None).__await__()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        for record in self._records:
+            return record
+        self._records = iter(await self._read(self._size))
+        self._size = min(2 * self._size, _LARGEST)
+        for record in self._records:
+            return record
+        raise StopAsyncIteration
