@@ -1,6 +1,6 @@
 """The native door: Session, identity map and unit of work over the store's transactions."""
 
-from kvdialect.orm.aio import AsyncSession, async_sessionmaker
+from kvdialect.orm.aio import AsyncResult, AsyncScan, AsyncSession, AsyncSessionTransaction, async_sessionmaker
 from kvdialect.orm.engine import Engine, create_engine
 from kvdialect.orm.events import SessionEvents
 from kvdialect.orm.factory import sessionmaker
@@ -8,7 +8,10 @@ from kvdialect.orm.session import Session, object_session
 from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
 
 __all__ = [
+    "AsyncResult",
+    "AsyncScan",
     "AsyncSession",
+    "AsyncSessionTransaction",
     "Engine",
     "NestedTransaction",
     "Session",
