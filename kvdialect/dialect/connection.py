@@ -249,7 +249,7 @@ class Connection:
     def _begin(self) -> Transaction:
         self._check_open()
         level: Any = "SNAPSHOT" if self._isolation_level == "AUTOCOMMIT" else self._isolation_level
-        txn = Transaction(self.store, level)
+        txn = self.store.new_transaction(level)
         catalog = self.store.catalog_at(txn.snapshot)
         if catalog is not self._committed:
             self.shadow.adopt(catalog)

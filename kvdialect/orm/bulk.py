@@ -17,6 +17,7 @@ from kvdialect.orm.refreshing import follow_statement
 from kvdialect.query import dml
 from kvdialect.schema.records import Record, record_of
 from kvdialect.schema.rows import Row
+from kvdialect.store.echo import LoggedTransaction
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import RowChanges, write_rows
@@ -63,6 +64,8 @@ def insert(session: Session, statement: Insert, params: Any) -> WriteResult:
     txn = session._autobegin()
     stored = session.binding.resolve(table)
     rows = complete_rows(session.engine, stored, table, given)
+    if isinstance(txn, LoggedTransaction):
+        txn.note_statement(statement, f"{len(rows)} rows")
     inserted, _ = _guarded(txn, lambda: write_rows(txn, stored, RowChanges(new=rows)))
     decode = stored.codec.decode_key
     return WriteResult(len(rows), [decode(key) for key, _ in inserted])
@@ -150,6 +153,8 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
     session.flush()
     txn = session._autobegin()
     prepared, assign = dml.prepare_update(session.binding.planner, statement, txn, params)
+    if isinstance(txn, LoggedTransaction):
+        txn.note_statement(statement, prepared.params, prepared.explain(txn))
     table: StoredTable = prepared.table
     decode, key_of = table.codec.decode, table.codec.key
     identity_of = table.codec.identity
@@ -179,6 +184,8 @@ def delete(session: Session, statement: Delete, params: Any) -> WriteResult:
     session.flush()
     txn = session._autobegin()
     prepared = dml.prepare_delete(session.binding.planner, statement, txn, params)
+    if isinstance(txn, LoggedTransaction):
+        txn.note_statement(statement, prepared.params, prepared.explain(txn))
     matches = list(prepared.keys(txn))
     _guarded(txn, lambda: write_rows(txn, prepared.table, RowChanges(gone=matches)))
     follow_statement(session, txn, prepared.table, [], [key for key, _ in matches])
@@ -231,7 +238,7 @@ def _load_batch(engine: Engine, record: Record, batch: Sequence[Any]) -> int:
             item if item.__class__ is dict or isinstance(item, Mapping) else _as_mapping(record, item) for item in batch
         ]
         rows = complete_rows(engine, stored, record.table, given)
-    txn = Transaction(engine)
+    txn = engine.new_transaction()
     try:
         # Without a snapshot: the commit itself finds duplicates, and its first read would be its only one.
         write_rows(txn, stored, RowChanges(new=rows), check=False)

@@ -25,6 +25,7 @@ from kvdialect.schema.definition import TableDefinition
 from kvdialect.schema.records import Record, records_for, required_record
 from kvdialect.store import engine as store_engine
 from kvdialect.store.catalog import Catalog
+from kvdialect.store.echo import EchoFlag
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import IsolationLevel
 
@@ -194,7 +195,7 @@ class Engine(store_engine.Engine):
 
     def stats(self) -> dict[str, Any]:
         """Figures on the open store, see :meth:`StorageBackend.stats`, and the transactions that were run again."""
-        return {**super().stats(), "retries": self.retries}
+        return {**super().stats(), "retries": self.retries, "asyncio_pool": self.workers.stats()}
 
     def bulk_load(
         self,
@@ -233,6 +234,8 @@ def create_engine(
     isolation_level: IsolationLevel | None = None,
     pool_size: int = POOL_SIZE,
     pool_timeout: float = POOL_TIMEOUT,
+    echo: EchoFlag = None,
+    logging_name: str | None = None,
     **options: Any,
 ) -> Engine:
     """Open a store for sessions, creating it if need be.
@@ -242,6 +245,9 @@ def create_engine(
         isolation_level: ``"SNAPSHOT"``, the default, or ``"SERIALIZABLE"``, for sessions that do not say it themselves.
         pool_size: the most transactions of asyncio sessions that are open at once, each with a thread.
         pool_timeout: seconds that an asyncio session waits for one of them to end.
+        echo: True logs transactions, statements and plans to the standard output, or where the logger
+            ``kvdialect.engine`` has a handler; ``"debug"`` logs rows and reads too. Also an attribute of the engine.
+        logging_name: the engine's logger is ``kvdialect.engine.<logging_name>``.
         options: of the engine, as in the URL's query, which they override.
 
     Raises:
@@ -253,6 +259,6 @@ def create_engine(
     if isolation_level is not None:
         options["isolation_level"] = isolation_level
     workers = WorkerPool(str(url), pool_size, pool_timeout)
-    engine = store_engine.open_engine(url, cls=Engine, **options)
+    engine = store_engine.open_engine(url, cls=Engine, echo=echo, logging_name=logging_name, **options)
     engine.workers = workers
     return engine

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging import INFO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
 
@@ -32,6 +33,7 @@ from kvdialect.schema.records import Record, required_record
 from kvdialect.schema.rows import IndexCodec
 from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
+from kvdialect.store.echo import LoggedTransaction
 from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLevel, Transaction
 from kvdialect.store.writer import commit as commit_transaction
 
@@ -273,7 +275,9 @@ class Session(EventTarget):
             binding = self.engine.binding()
             if binding is not self._binding:
                 self._rebind(binding)
-            txn = self.transaction = Transaction(self.engine, self.isolation_level, self._see_schema)
+            # As Engine.new_transaction does, without its frame: many sessions live for one read.
+            cls = LoggedTransaction if self.engine.logger.isEnabledFor(INFO) else Transaction
+            txn = self.transaction = cls(self.engine, self.isolation_level, self._see_schema)
             self.work.levels.append(Level())
             if self.listened and self.dispatch.after_begin:
                 self.dispatch.after_begin(self, txn, None)

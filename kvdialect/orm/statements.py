@@ -17,6 +17,7 @@ from kvdialect.orm.ranges import key_range
 from kvdialect.query import paging
 from kvdialect.schema.records import RecordMeta, records_for, required_record
 from kvdialect.schema.rows import IndexCodec
+from kvdialect.store.echo import LoggedTransaction
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -32,7 +33,11 @@ def prepare(session: Session, statement: Any, params: Any) -> Any:
     """The statement's plan, for the tables as this transaction sees them."""
     session._autoflush()
     binding = session.binding
-    return binding.planner.prepare(statement, session._autobegin(), params or {})
+    txn = session._autobegin()
+    prepared = binding.planner.prepare(statement, txn, params or {})
+    if isinstance(txn, LoggedTransaction):
+        txn.note_statement(statement, prepared.params, prepared.explain(txn))
+    return prepared
 
 
 def loader_for(session: Session, prepared: Any, *, populate_existing: bool = False) -> Callable[[Any], list[Any]]:
@@ -67,6 +72,8 @@ def select_rows(session: Session, statement: Any, params: Any, given: Mapping[st
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns)
     rows = prepared.rows(txn, load)
+    if isinstance(txn, LoggedTransaction):
+        rows = txn.note_rows(rows)
     if size is None:
         return IteratorResult(keys, iter(list(rows)))
     return _chunked(keys, rows, size)
@@ -83,6 +90,8 @@ def select_scalars(session: Session, statement: Any, params: Any, given: Mapping
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns[:1])
     values = prepared.scalars(txn, load)
+    if isinstance(txn, LoggedTransaction):
+        values = txn.note_rows(values)
     if size is None:
         return IteratorResult(keys, iter(list(values)), _source_supports_scalars=True).scalars()
     return _chunked(keys, values, size, scalars=True).scalars()
@@ -173,6 +182,8 @@ def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> li
     if found.empty:
         return []
     txn = session._autobegin()
+    if isinstance(txn, LoggedTransaction):
+        txn.note("LOOKUP %s %r", codec.definition.name, values)
     keys = codec.primary_keys(txn.scan(codec.family, found.start, found.stop))
     return _records(session, mapper, codec.family, keys) if keys else []
 
@@ -210,7 +221,10 @@ def scan(
     session._autoflush()
     if found.empty:
         return iter(())
-    pairs = session._autobegin().scan(family, found.start, found.stop, reverse=reverse)
+    txn = session._autobegin()
+    if isinstance(txn, LoggedTransaction):
+        txn.note("SCAN %s %r, from %r to %r%s", family, values, start, stop, ", descending" if reverse else "")
+    pairs = txn.scan(family, found.start, found.stop, reverse=reverse)
     if limit is not None:
         pairs = islice(pairs, limit)
     return _chunks(session, mapper, codec, pairs)

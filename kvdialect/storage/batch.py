@@ -67,7 +67,7 @@ class WriteBatch:
             one more raises :class:`~kvdialect.exc.BatchTooLarge` and leaves the batch as it was.
     """
 
-    __slots__ = ("_room", "adds", "changes", "expectations", "max_bytes", "ranges")
+    __slots__ = ("_expected", "_room", "adds", "changes", "expectations", "max_bytes", "ranges")
 
     changes: dict[str, dict[bytes, Change]]
     """Per column family the last change of each key, in the order of first mention."""
@@ -81,6 +81,7 @@ class WriteBatch:
     def __init__(self, *, max_bytes: Size = 1 << 30) -> None:
         self.max_bytes = max_bytes if type(max_bytes) is int and max_bytes >= 0 else parse_size(max_bytes, "max_bytes")
         self._room = self.max_bytes
+        self._expected = 0
         self.changes = {}
         self.expectations = {}
         self.ranges = []
@@ -178,6 +179,7 @@ class WriteBatch:
                 retryable=False,
             )
         self._room -= size
+        self._expected += size
         return self
 
     def expect_all(self, cf: str, expected: Mapping[bytes, bytes | None]) -> WriteBatch:
@@ -200,6 +202,7 @@ class WriteBatch:
             raise self._too_large(size)
         self.expectations[cf] = dict(expected)
         self._room -= size
+        self._expected += size
         return self
 
     def expect_range(self, cf: str, start: bytes, stop: bytes | None, digest: bytes) -> WriteBatch:
@@ -212,6 +215,7 @@ class WriteBatch:
         if self._room < size:
             raise self._too_large(size)
         self._room -= size
+        self._expected += size
         self.ranges.append((cf, start, stop, digest))
         return self
 
@@ -219,6 +223,11 @@ class WriteBatch:
     def nbytes(self) -> int:
         """Bytes of the keys and values put and expected so far; what was overwritten within the batch counts too."""
         return self.max_bytes - self._room
+
+    @property
+    def written_bytes(self) -> int:
+        """Those of :attr:`nbytes` that are put or deleted, without those that are expected."""
+        return self.max_bytes - self._room - self._expected
 
     def __len__(self) -> int:
         """Number of keys that the batch changes."""

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, Self
 from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, Snapshot, check_bounds
+from kvdialect.storage.figures import CommitFigures
 from kvdialect.storage.options import ColumnFamilyOptions, StoreOptions
 
 ErrorMaker = Callable[[], exc.Error]
@@ -54,6 +55,7 @@ class Engine(abc.ABC):
         name, path, capabilities: as of :class:`~kvdialect.storage.contract.StorageBackend`.
         options: the options it was opened with.
         counters: what ``stats()`` counts: commits, batches, conflicts.
+        figures: how long the batches took, and how large they were.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Engine(abc.ABC):
         self.options = options
         self.pid = os.getpid()
         self.counters: dict[str, int] = {"commits": 0, "batches": 0, "conflicts": 0}
+        self.figures = CommitFigures()
         self.handles = Children()
         self.references = 0
         self.closed = False

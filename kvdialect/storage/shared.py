@@ -103,7 +103,10 @@ class Handle(StorageBackend):
         if engine.options.max_snapshot_age is not None:
             engine.expire_snapshots()
         if batch:
+            begun = time.perf_counter()
             engine.commit(batch)
+            if batch.changes:
+                engine.figures.add(time.perf_counter() - begun, batch.written_bytes)
 
     def column_families(self) -> list[str]:
         self.engine.check_process()
@@ -181,6 +184,7 @@ class Handle(StorageBackend):
             "engine": self.name,
             "path": self.path,
             **self.engine.counters,
+            **self.engine.figures.stats(),
             "live_snapshots": len(snapshots),
             "oldest_snapshot_seconds": max((now - snapshot.taken for snapshot in snapshots), default=0.0),
             **self.engine.stats(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -25,8 +26,9 @@ from kvdialect.store.allocator import Allocator
 from kvdialect.store.building import BATCH_SIZE, Progress, create_indexes
 from kvdialect.store.catalog import REOPEN_KEY, Catalog, LiveCatalog, create_catalog
 from kvdialect.store.ddl import SchemaEditor
+from kvdialect.store.echo import EchoFlag, Logged, LoggedTransaction
 from kvdialect.store.table import StoredTable
-from kvdialect.store.transaction import ISOLATION_LEVELS
+from kvdialect.store.transaction import ISOLATION_LEVELS, IsolationLevel, Transaction
 from kvdialect.store.verification import MOST_FINDINGS, Verification, repair, verify
 from kvdialect.store.verification import Progress as VerifyProgress
 from kvdialect.store.verifier import verify_apart
@@ -36,7 +38,7 @@ AnyEngine = TypeVar("AnyEngine", bound="Engine")
 _ISOLATION: Final = "isolation_level"
 
 
-class Engine:
+class Engine(Logged):
     """An open store: its backend and its catalog. For use by several threads, as its backend is.
 
     Made by :func:`open_engine`. Several engines, in one process or (LMDB) in several, may have one store open: each
@@ -56,7 +58,10 @@ class Engine:
         *,
         isolation_level: str = "SNAPSHOT",
         keep: Iterable[str] = (),
+        echo: EchoFlag = None,
+        logging_name: str | None = None,
     ) -> None:
+        self.begin_logging(echo, logging_name)
         self.backend = backend
         self.url = url
         self.name = backend.name
@@ -129,6 +134,13 @@ class Engine:
             with self._lock:
                 found = self._allocators.setdefault(table.definition.id, Allocator(self._live, table))
         return found
+
+    def new_transaction(
+        self, isolation_level: IsolationLevel = "SNAPSHOT", on_snapshot: Callable[[Snapshot], None] | None = None
+    ) -> Transaction:
+        """A transaction on this store; see :class:`~kvdialect.store.transaction.Transaction`."""
+        cls = LoggedTransaction if self.logger.isEnabledFor(logging.INFO) else Transaction
+        return cls(self, isolation_level, on_snapshot)
 
     # ------------------------------------------------------------------------------------------ the schema
 
@@ -331,12 +343,13 @@ class Engine:
         """An engine of SQLAlchemy on the same store: the SQL door.
 
         Args:
-            options: of :func:`sqlalchemy.create_engine`, such as ``echo`` or ``pool_size``.
+            options: of :func:`sqlalchemy.create_engine`, such as ``pool_size``; without ``echo`` it has this engine's.
 
         Raises:
             NotSupportedError: if this installation has no SQL door.
         """
         url = self.url.set(drivername=f"kvdialect+{self.name}")
+        options.setdefault("echo", self.echo)
         try:
             return sa.create_engine(url, connect_args={"store": self}, **options)
         except sa_exc.NoSuchModuleError as error:
@@ -370,7 +383,7 @@ def open_engine(url: str | URL, cls: type[AnyEngine] = Engine, **options: Any) -
     Args:
         url: as for :func:`kvdialect.open_backend`; the query may give ``isolation_level`` too.
         cls: class of the engine.
-        options: ``isolation_level``, and what :func:`kvdialect.open_backend` takes.
+        options: ``isolation_level``, ``echo``, ``logging_name``, and what :func:`kvdialect.open_backend` takes.
 
     Raises:
         StoreFormatError: if a newer release wrote the store.
@@ -379,11 +392,12 @@ def open_engine(url: str | URL, cls: type[AnyEngine] = Engine, **options: Any) -
     """
     parsed = parse_url(url)
     isolation: Any = options.pop(_ISOLATION, None) or parsed.query.get(_ISOLATION) or "SNAPSHOT"
+    echo, logging_name = options.pop("echo", None), options.pop("logging_name", None)
     parsed = parsed.difference_update_query([_ISOLATION])
     declared = _declared(options.get("column_families"))
     backend = _reopened(open_backend(parsed, **options), parsed, options)
     try:
-        return cls(backend, parsed, isolation_level=isolation, keep=declared)
+        return cls(backend, parsed, isolation_level=isolation, keep=declared, echo=echo, logging_name=logging_name)
     except BaseException:
         backend.close()
         raise

@@ -1,7 +1,12 @@
-"""The Python of the documentation: every block runs as it stands, page by page, in a directory of its own."""
+"""The Python of the documentation: every block runs as it stands, page by page, in a directory of its own.
+
+A block behind ``<!-- needs package -->`` shows the use of a package that the tests do not bring: it runs where that is
+installed.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import textwrap
 from collections.abc import Iterator
@@ -24,6 +29,17 @@ def blocks(text: str) -> Iterator[str]:
         yield "\n" * text.count("\n", 0, match.start(3)) + textwrap.dedent(match[3])
 
 
+NEEDS = re.compile(r"<!-- needs ([\w.]+) -->\s*\Z")
+
+
+def runnable(text: str) -> Iterator[str]:
+    """Yield those blocks whose packages are installed."""
+    for match, code in zip(FENCE.finditer(text), blocks(text), strict=True):
+        needs = NEEDS.search(text[: match.start()])
+        if needs is None or importlib.util.find_spec(needs[1].partition(".")[0]) is not None:
+            yield code
+
+
 def pages_with_code() -> list[object]:
     found = []
     for page in PAGES:
@@ -41,7 +57,7 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         pytest.importorskip(program, reason=f"the group programs brings {program}")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
-    for code in blocks(page.read_text("utf-8")):
+    for code in runnable(page.read_text("utf-8")):
         # A reader's file does not have this file's ``from __future__`` lines.
         exec(compile(code, page, "exec", dont_inherit=True), namespace)  # noqa: S102 - our own documentation
 
@@ -51,6 +67,14 @@ def test_the_pages_that_show_code_are_found():
     for page in PAGES:
         text = page.read_text("utf-8")
         assert len(ANY_FENCE.findall(text)) == len(list(blocks(text))), page
+
+
+def test_a_block_runs_where_its_package_is():
+    """A package that is missing leaves out the block that needs it, and no other."""
+    page = "```python\n1\n```\n\n{}\n```python\n2\n```\n\n{}\n```python\n3\n```\n"
+    page = page.format("<!-- needs no_such_package -->", "<!-- needs pytest -->")
+
+    assert [code.strip() for code in runnable(page)] == ["1", "3"]
 
 
 def test_a_block_keeps_its_line_number():

@@ -201,6 +201,17 @@ class WorkerPool:
         with self._lock:
             return len(self._workers) - len(self._idle)
 
+    def stats(self) -> dict[str, int]:
+        """Figures for ``engine.stats()``."""
+        with self._lock:
+            threads = len(self._workers)
+            return {
+                "size": self.size,
+                "threads": threads,
+                "taken": threads - len(self._idle),
+                "waiting": len(self._waiting),
+            }
+
     async def take(self) -> Worker:
         """A worker that nobody else has; give it back with :meth:`give_back`.
 

@@ -422,6 +422,12 @@ class RocksDBEngine(Engine):
             "block_cache_bytes": self._cache.get_usage(),
             "memtable_bytes": total("rocksdb.cur-size-all-mem-tables"),
             "used_bytes": total("rocksdb.total-sst-files-size"),
+            "index_and_filter_bytes": total("rocksdb.estimate-table-readers-mem"),
+            "pending_compaction_bytes": total("rocksdb.estimate-pending-compaction-bytes"),
+            "running_compactions": self.database.property_int_value("rocksdb.num-running-compactions") or 0,
+            "running_flushes": self.database.property_int_value("rocksdb.num-running-flushes") or 0,
+            "writes_stopped": self.database.property_int_value("rocksdb.is-write-stopped") or 0,
+            "delayed_write_rate": self.database.property_int_value("rocksdb.actual-delayed-write-rate") or 0,
             "background_errors": self.background_errors(),
         }
 
