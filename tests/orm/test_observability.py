@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import re
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 from orm_records import Coin, User, coin, coin_id, models
@@ -263,22 +263,18 @@ def test_the_names_of_the_figures_stay(engine, engine_name):
 # ------------------------------------------------------------------------------------------ exporters
 
 
-def test_prometheus_takes_the_figures(engine):
+def test_prometheus_takes_the_figures(engine, monkeypatch):
     """The collector of docs/howto/observability.md, with the client's own text format."""
-    pytest.importorskip("prometheus_client", reason="needs pip install prometheus-client")
-    from pathlib import Path
-
-    from prometheus_client import CollectorRegistry, generate_latest
-
+    client = pytest.importorskip("prometheus_client", reason="needs pip install prometheus-client")
+    monkeypatch.setattr(client, "REGISTRY", client.CollectorRegistry())
     page = (Path(__file__).parents[2] / "docs/howto/observability.md").read_text("utf-8")
-    code = next(
+    (code,) = [
         block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class StoreCollector" in block
-    )
-    names = {"engine": engine, "REGISTRY": SimpleNamespace(register=lambda _: None)}
-    exec(code, names)  # noqa: S102 - our own documentation
-    registry = CollectorRegistry()
-    registry.register(names["StoreCollector"](engine))
+    ]
 
-    text = generate_latest(registry).decode()
-    assert 'kvdialect_commit_seconds_bucket{le="+Inf"}' in text
+    exec(code, {"engine": engine, "__name__": "page"})  # noqa: S102 - our own documentation
+
+    text = client.generate_latest(client.REGISTRY).decode()
+    assert f'kvdialect_commit_seconds_bucket{{le="+Inf"}} {float(engine.stats()["batches"])}' in text
     assert 'kvdialect_table_rows{table="coin_records"} 0.0' in text
+    assert "kvdialect_bytes_written_total" in text

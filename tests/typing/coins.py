@@ -7,11 +7,13 @@ from typing import assert_type
 from sqlalchemy import ColumnElement, ForeignKey, Index, func, select
 
 from kvdialect import (
+    AsyncSession,
     Bytes32,
     ColumnFamilyOptions,
     Mapped,
     Session,
     UInt64,
+    async_sessionmaker,
     create_engine,
     field,
     mapped,
@@ -78,6 +80,20 @@ def use(coins: list[CoinRecord], coin_id: bytes, ph: bytes) -> None:
         print(found, session.get_many(CoinRecord, [coin_id]))
 
 
+async def use_awaited(coin_id: bytes) -> None:
+    async with AsyncSession(engine) as session, session.begin():
+        assert_type(await session.get(CoinRecord, coin_id), CoinRecord | None)
+        assert_type(await session.get_many(CoinRecord, [coin_id]), list[CoinRecord | None])
+        for row in await session.scalars(select(CoinRecord)):
+            assert_type(row, CoinRecord)
+        assert_type(await session.run_sync(transfer), int)
+        assert_type(await session.scalar(select(func.count()).select_from(CoinRecord)), int | None)
+    async with async_sessionmaker(engine).begin() as session:
+        async for each in session.scan(CoinRecord):
+            print(each)
+    assert_type(await engine.async_transaction(transfer_awaited), int)
+
+
 def types(coin: CoinRecord) -> None:
     assert_type(coin.amount, int)
     assert_type(coin.spent_height, int | None)
@@ -98,6 +114,10 @@ def mistakes(coin: CoinRecord) -> None:
 
 def transfer(session: Session) -> int:
     return session.get_one(Note, 1).id
+
+
+async def transfer_awaited(session: AsyncSession) -> int:
+    return (await session.get_one(Note, 1)).id
 
 
 assert_type(engine.transaction(transfer, retries=3), int)
