@@ -126,6 +126,8 @@ class AsyncSession:
     def _interrupt(self) -> None:
         """Cut short what the session's thread reads; the transaction stays as it is."""
         session = self.sync_session
+        if session._flushing:
+            return  # a flush that fails takes the transaction along; the query behind it will be interrupted
         txn, door = session.transaction, session._door
         if txn is not None:
             txn.interrupt(_interrupted)
