@@ -19,7 +19,7 @@ try:
     from admin.app import create_app
 except ModuleNotFoundError as error:
     missing = (error.name or "").partition(".")[0]
-    print(f'examples/admin needs {missing}; pip install ".[full,examples]" brings it', file=sys.stderr)
+    print(f'examples/admin needs {missing}; pip install ".[full,web-examples]" brings it', file=sys.stderr)
     sys.exit(2)
 
 
