@@ -1,8 +1,18 @@
 """SQLAlchemy for ordered key-value engines: typed records, sessions and queries over RocksDB, LMDB and memory."""
 
 from kvdialect import backends, exc
-from kvdialect.orm import AsyncSession, Engine, Session, async_sessionmaker, create_engine, object_session, sessionmaker
+from kvdialect.orm import (
+    AsyncSession,
+    Engine,
+    Session,
+    async_sessionmaker,
+    create_engine,
+    object_session,
+    selectinload,
+    sessionmaker,
+)
 from kvdialect.schema.records import Mapped, field, mapped, registry
+from kvdialect.schema.relationships import relationship
 from kvdialect.schema.types import (
     Bytes4,
     Bytes8,
@@ -62,6 +72,8 @@ __all__ = [
     "object_session",
     "open_backend",
     "registry",
+    "relationship",
     "restore",
+    "selectinload",
     "sessionmaker",
 ]

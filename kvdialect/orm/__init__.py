@@ -4,6 +4,7 @@ from kvdialect.orm.aio import AsyncResult, AsyncScan, AsyncSession, AsyncSession
 from kvdialect.orm.engine import Engine, create_engine
 from kvdialect.orm.events import SessionEvents
 from kvdialect.orm.factory import sessionmaker
+from kvdialect.orm.relationships import selectinload
 from kvdialect.orm.session import Session, object_session
 from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
 
@@ -20,5 +21,6 @@ __all__ = [
     "async_sessionmaker",
     "create_engine",
     "object_session",
+    "selectinload",
     "sessionmaker",
 ]

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import exc
+from kvdialect.orm import cascades
 from kvdialect.orm.identity import Tracker, named
 from kvdialect.orm.unitofwork import refuse_foreign
 from kvdialect.schema.records import required_object, required_record
+from kvdialect.schema.related import is_stored
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
+    from kvdialect.orm.unitofwork import Mapper
 
 
 def add_all(session: Session, instances: Iterable[Any]) -> None:
     """See :meth:`Session.add_all`; objects new to all sessions, of classes that this one knows, take few steps."""
-    new, mappers, attach = session.work.new, session._mappers, object.__setattr__
+    new, mappers, attach = session.work.new, _plain(session), object.__setattr__
     for instance in instances:
         if (
             instance.__class__ in mappers
@@ -32,12 +35,28 @@ def add_all(session: Session, instances: Iterable[Any]) -> None:
             attach(instance, "_kv", session.tracker)
         else:
             add(session, instance)
+            mappers = _plain(session)
 
 
-def add(session: Session, instance: Any) -> None:
-    """See :meth:`Session.add`."""
+def _plain(session: Session) -> dict[type[Any], Mapper]:
+    """The mappers of classes without relationships: their objects have none to be added with them."""
+    mappers = session._mappers
+    if not session.relational:
+        return mappers
+    return {cls: mapper for cls, mapper in mappers.items() if not mapper.record.relationships}
+
+
+def add(session: Session, instance: Any, *, cascade: bool = True) -> None:
+    """See :meth:`Session.add`; ``cascade``: with what its relationships say is added with it."""
     session._check_usable()
-    required_object(instance)
+    record = required_object(instance)
+    _attach(session, instance)
+    if cascade and record.relationships:
+        for other in cascades.reached(instance, "save-update"):
+            add(session, other, cascade=False)
+
+
+def _attach(session: Session, instance: Any) -> None:
     kv = getattr(instance, "_kv", session)
     if kv is session.tracker:
         if is_gone(session, instance):
@@ -78,7 +97,7 @@ def add(session: Session, instance: Any) -> None:
 def delete(session: Session, instance: Any) -> None:
     """See :meth:`Session.delete`."""
     session._check_usable()
-    required_object(instance)
+    record = required_object(instance)
     if getattr(instance, "_key", None) is None:
         raise sa_exc.InvalidRequestError(f"Instance {named(instance)} is not persisted")
     if instance._kv is not session.tracker:
@@ -86,17 +105,27 @@ def delete(session: Session, instance: Any) -> None:
         add(session, instance)
     if session.transaction is None:
         session._autobegin()
-    if not is_gone(session, instance):
-        session.work.deleted[id(instance)] = instance
+    if is_gone(session, instance):
+        return
+    others = cascades.doomed(session, instance) if record.relationships else ()
+    session.work.deleted[id(instance)] = instance
+    for other in others:
+        if id(other) in session.work.new:
+            expunge(session, other)
+        elif getattr(other, "_kv", None) is session.tracker and is_stored(other) and not is_gone(session, other):
+            session.work.deleted[id(other)] = other
 
 
-def merge(session: Session, instance: Any, *, load: bool) -> Any:
-    """See :meth:`Session.merge`."""
+def merge(session: Session, instance: Any, *, load: bool, merged: dict[int, Any] | None = None) -> Any:
+    """See :meth:`Session.merge`; ``merged``: what has become of objects that are merged with it."""
     if not load:
         raise exc.NotSupportedError("merge(load=False) is not offered: the values stored are needed to write indexes")
     record = required_object(instance)
     if instance._kv is session.tracker:
         return instance
+    merged = {} if merged is None else merged
+    if id(instance) in merged:
+        return merged[id(instance)]
     session._autoflush()
     identity = record.identity(instance)
     found = None if None in identity else session.get(record.cls, identity if len(identity) > 1 else identity[0])
@@ -107,11 +136,14 @@ def merge(session: Session, instance: Any, *, load: bool) -> Any:
         for slot in ("_kv", "_key", "_raw"):
             object.__setattr__(found, slot, None)
         add(session, found)
-        return found
-    for name in record.names:
-        value = getattr(instance, name)
-        if getattr(found, name) != value:
-            setattr(found, name, value)
+    else:
+        for name in record.names:
+            value = getattr(instance, name)
+            if getattr(found, name) != value:
+                setattr(found, name, value)
+    merged[id(instance)] = found
+    if record.relationships:
+        cascades.merge(session, instance, found, merged)
     return found
 
 
@@ -119,6 +151,14 @@ def expunge(session: Session, instance: Any) -> None:
     """See :meth:`Session.expunge`."""
     if not contains(session, instance):
         raise sa_exc.InvalidRequestError(f"Instance {named(instance)} is not present in this Session")
+    _detach(session, instance)
+    if required_record(instance).relationships:
+        for other in cascades.reached(instance, "expunge"):
+            if contains(session, other):
+                _detach(session, other)
+
+
+def _detach(session: Session, instance: Any) -> None:
     mapper = session.mapper_of(instance)
     was_new = session.work.new.pop(id(instance), None) is not None
     session.work.deleted.pop(id(instance), None)

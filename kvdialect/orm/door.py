@@ -23,6 +23,7 @@ from kvdialect.query.statement import RECORD
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
+    from kvdialect.orm.relationships import Then
     from kvdialect.orm.session import Session
 
 OVER: Final = (
@@ -104,7 +105,12 @@ class Door:
 
 
 def execute(
-    session: Session, statement: Any, params: Any, given: Mapping[str, Any], refusal: exc.NotSupportedError
+    session: Session,
+    statement: Any,
+    params: Any,
+    given: Mapping[str, Any],
+    refusal: exc.NotSupportedError,
+    then: Then | None = None,
 ) -> Result[Any]:
     """Execute a statement that the session itself does not.
 
@@ -114,6 +120,7 @@ def execute(
         params: values of its parameters.
         given: execution options.
         refusal: why the session does not; raised if there is no SQL door either.
+        then: what its options ask to be loaded of its objects.
 
     Raises:
         NotSupportedError: this installation has no SQL door.
@@ -129,9 +136,11 @@ def execute(
     if not found.returns_rows:
         return found
     widths = _widths(statement, len(found.keys()))
+    if then is not None:
+        then.require([cls for cls, _, _ in widths or ()])
     names = _names(list(found.keys()), widths)
     keys = SimpleResultMetaData(names)
-    rows: Iterator[Any] = iter(found) if widths is None else _with_objects(session, found, widths, populate)
+    rows: Iterator[Any] = iter(found) if widths is None else _with_objects(session, found, widths, populate, then)
     if size is None:
         with _own_errors():
             return IteratorResult(keys, iter([tuple(row) for row in rows]))
@@ -230,7 +239,9 @@ def _names(columns: list[str], widths: Iterable[Width] | None) -> list[str]:
     return names
 
 
-def _with_objects(session: Session, rows: Iterable[Any], widths: Sequence[Width], populate: bool) -> Iterator[Any]:
+def _with_objects(
+    session: Session, rows: Iterable[Any], widths: Sequence[Width], populate: bool, then: Then | None
+) -> Iterator[Any]:
     """Rows with objects in the place of their columns; None where an outer join has no record."""
     rows = iter(rows)
     while chunk := list(islice(rows, _CHUNK)):
@@ -243,6 +254,8 @@ def _with_objects(session: Session, rows: Iterable[Any], widths: Sequence[Width]
                 places = [at + number for number, column in enumerate(table.columns) if column.primary_key]
                 identities = [tuple([row[place] for place in places]) for row in chunk]
                 made.append(_objects(session, cls, identities, populate))
+                if then is not None:
+                    then.load(made[-1])
             at += width
         yield from zip(*made, strict=True)
 

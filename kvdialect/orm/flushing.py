@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
 
-from kvdialect.orm import refreshing
+from kvdialect.orm import cascades, refreshing
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -33,9 +33,21 @@ def flush(session: Session, *, check: bool) -> None:
         if session.listened:
             _flush_heard(session, txn, check=check)
         else:
+            _prepare(session)
             _write(session, txn, check=check)
     finally:
         session._flushing = False
+
+
+def _prepare(session: Session) -> None:
+    """Have foreign keys, orphans and ids follow from the relationships that were changed."""
+    if not session.relational:
+        return
+    try:
+        cascades.prepare(session)
+    except BaseException as error:
+        _abandon(session, error)
+        raise
 
 
 def _write(session: Session, txn: Transaction, *, check: bool) -> None:
@@ -51,6 +63,7 @@ def _flush_heard(session: Session, txn: Transaction, *, check: bool) -> None:
     work, dispatch = session.work, session.dispatch
     if dispatch.before_flush:
         dispatch.before_flush(session, work, None)
+    _prepare(session)
     new = list(work.new.values()) if dispatch.pending_to_persistent else ()
     deleted = list(work.deleted.values()) if dispatch.persistent_to_deleted else ()
     listened = bool(dispatch.after_flush)

@@ -31,6 +31,11 @@ class Tracker(dict[int, Any]):
 
     session: Session | None
 
+    def cascade(self, instance: Any) -> None:
+        """An object of the session refers to this one: it becomes part of the session too."""
+        if self.session is not None and instance._kv is not self:
+            self.session.add(instance)
+
 
 class IdentityMap:
     """The objects of one record class in a session.

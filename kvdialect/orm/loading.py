@@ -163,6 +163,8 @@ class Loading:
             else:
                 lines.append(f"    {put(names, object.__setattr__)}(o, {name!r}, v{at})")
         lines += [f"    {put(names, self.set_key)}(o, key)", f"    {put(names, self.set_raw)}(o, value)"]
+        if self.record.relationships:  # they are of the state before
+            lines.append(f"    {put(names, loader._related.__set__)}(o, None)")
         return lines
 
     def _key_lines(self, names: Namespace) -> list[str]:
@@ -206,6 +208,8 @@ class Loading:
             return None
         if instance._raw != value and id(instance) not in tracker and not self._changed_in_place(instance):
             self.fill(instance, key, value)
+        elif self.record.relationships and id(instance) not in tracker:
+            object.__setattr__(instance, "_related", None)  # the others may have changed
         identity.live[key] = found  # type: ignore[assignment]
         if self.record.mutable:
             identity.kept[key] = instance

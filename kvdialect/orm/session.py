@@ -22,7 +22,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.util import IdentitySet, memoized_property
 
 from kvdialect import exc
-from kvdialect.orm import arrow, attachment, bulk, flushing, refreshing, statements
+from kvdialect.orm import arrow, attachment, bulk, flushing, refreshing, relationships, statements
 from kvdialect.orm import door as sql
 from kvdialect.orm.identity import Tracker
 from kvdialect.orm.loading import Loading
@@ -70,6 +70,8 @@ class Session(EventTarget):
     # Of a session that has not been used, in the class: many live for one read.
     transaction: Transaction | None = None
     has_mutable: bool = False
+    relational: bool = False
+    """Whether the session has used a class with relationships."""
     block: SessionTransaction | None = None
     """The ``with session.begin()`` block that runs: when its transaction is over it begins no other."""
     _binding: Binding | None = None
@@ -586,6 +588,21 @@ class Session(EventTarget):
         held.update(zip([key for key, _ in pairs], self.loader(mapper)(pairs), strict=True))
         return [held[key] for key in keys]
 
+    def load(self, instances: Any, *attributes: Any) -> None:
+        """Load relationships of objects, all of them at once, also those that are loaded already.
+
+        Args:
+            instances: an object of this session, or several in a list.
+            attributes: relationships, as ``Parent.children`` or by name, or
+                ``selectinload(Parent.children).selectinload(Child.toys)`` for more than one step; none stands for all
+                of the class.
+
+        Raises:
+            ArgumentError: for what is no relationship of the class.
+            sqlalchemy.exc.InvalidRequestError: if an object is not stored and this session's, or not there any more.
+        """
+        relationships.load(self, instances, attributes)
+
     @overload
     def execute(
         self, statement: TypedReturnsRows[Any], params: Any = None, *, execution_options: Mapping[str, Any] = ...
@@ -775,6 +792,8 @@ class Session(EventTarget):
             mapper = self._mappers.get(record.cls)
             if mapper is None:
                 mapper = self._mappers[record.cls] = Mapper(self._loading(record))
+                if record.relationships:
+                    self.relational = True
             self._mappers[entity] = mapper
         return mapper
 

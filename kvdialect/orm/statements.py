@@ -7,13 +7,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine import IteratorResult, Result, ScalarResult
 from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 
 from kvdialect import exc
-from kvdialect.orm import door
+from kvdialect.orm import door, relationships
 from kvdialect.orm.ranges import key_range
+from kvdialect.orm.reading import records
 from kvdialect.query import paging
 from kvdialect.schema.records import RecordMeta, records_for, required_record
 from kvdialect.schema.rows import IndexCodec
@@ -64,37 +66,59 @@ def _options(statement: Any, given: Mapping[str, Any]) -> tuple[int | None, bool
 def select_rows(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> Result[Any]:
     """Execute a select; rows are tuples."""
     size, populate = _options(statement, given)
+    statement, then = _and_then(session, statement, again=populate)
     try:
         prepared = prepare(session, statement, params)
     except exc.NotSupportedError as refusal:
-        return door.execute(session, statement, params, given, refusal)
+        return door.execute(session, statement, params, given, refusal, then)
     load = loader_for(session, prepared, populate_existing=populate)
+    if then is not None:
+        then.require([prepared.record])
+        load = load if size is None else then.after(load)
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns)
     rows = prepared.rows(txn, load)
     if isinstance(txn, LoggedTransaction):
         rows = txn.note_rows(rows)
-    if size is None:
-        return IteratorResult(keys, iter(list(rows)))
-    return _chunked(keys, rows, size)
+    if size is not None:
+        return _chunked(keys, rows, size)
+    rows = list(rows)
+    if then is not None:
+        then.load([element for row in rows for element in row])
+    return IteratorResult(keys, iter(rows))
 
 
 def select_scalars(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> ScalarResult[Any]:
     """Execute a select; the first element of each row."""
     size, populate = _options(statement, given)
+    statement, then = _and_then(session, statement, again=populate)
     try:
         prepared = prepare(session, statement, params)
     except exc.NotSupportedError as refusal:
-        return door.execute(session, statement, params, given, refusal).scalars()
+        return door.execute(session, statement, params, given, refusal, then).scalars()
     load = loader_for(session, prepared, populate_existing=populate)
+    if then is not None:
+        then.require([prepared.record])
+        load = load if size is None else then.after(load)
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns[:1])
     values = prepared.scalars(txn, load)
     if isinstance(txn, LoggedTransaction):
         values = txn.note_rows(values)
-    if size is None:
-        return IteratorResult(keys, iter(list(values)), _source_supports_scalars=True).scalars()
-    return _chunked(keys, values, size, scalars=True).scalars()
+    if size is not None:
+        return _chunked(keys, values, size, scalars=True).scalars()
+    values = list(values)
+    if then is not None:
+        then.load(values)
+    return IteratorResult(keys, iter(values), _source_supports_scalars=True).scalars()
+
+
+def _and_then(session: Session, statement: Any, *, again: bool = False) -> tuple[Any, relationships.Then | None]:
+    """A select without the options that ask for relationships, and the loading of these."""
+    if not statement._with_options:
+        return statement, None
+    plain, tree = relationships.without_loads(statement)
+    return plain, relationships.Then(session, tree, again)
 
 
 def _chunked(keys: SimpleResultMetaData, rows: Iterator[Any], size: int, *, scalars: bool = False) -> Result[Any]:
@@ -116,16 +140,30 @@ def _taken(rows: Iterator[Any], count: int) -> list[Any]:
 
 def explain(session: Session, statement: Any, params: Any, *, analyze: bool) -> Any:
     """The plan of a statement."""
+    then = None
+    if isinstance(statement, sa.Select):
+        statement, then = _and_then(session, statement)
     prepared = prepare(session, statement, params)
-    return prepared.explain(session._autobegin(), analyze=analyze)
+    found = prepared.explain(session._autobegin(), analyze=analyze)
+    if then is None:
+        return found
+    then.require([prepared.record])
+    return attrs.evolve(found, lines=(*found.lines, *then.explained()))
 
 
 def page(session: Session, statement: Any, limit: int, after: str | None, params: Any) -> Any:
     """A page of a select."""
     if type(limit) is not int or limit < 1:
         raise exc.ArgumentError(f"limit={limit!r}; a page has an int of 1 or more rows")
+    then = None
+    if isinstance(statement, sa.Select):
+        statement, then = _and_then(session, statement)
     prepared = prepare(session, statement, params)
-    return paging.page(prepared, session._autobegin(), loader_for(session, prepared), limit, after)
+    load = loader_for(session, prepared)
+    if then is not None:
+        then.require([prepared.record])
+        load = then.after(load)
+    return paging.page(prepared, session._autobegin(), load, limit, after)
 
 
 # ------------------------------------------------------------------------------------------------ straight to an index
@@ -185,24 +223,7 @@ def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> li
     if isinstance(txn, LoggedTransaction):
         txn.note("LOOKUP %s %r", codec.definition.name, values)
     keys = codec.primary_keys(txn.scan(codec.family, found.start, found.stop))
-    return _records(session, mapper, codec.family, keys) if keys else []
-
-
-def _records(session: Session, mapper: Mapper, family: str, keys: list[bytes]) -> list[Any]:
-    txn = session._autobegin()
-    raws: list[Any] = txn.multi_get(mapper.table.name, keys)
-    pairs = list(zip(keys, raws, strict=True))
-    if None in raws:
-        gone = txn.changes.get(mapper.table.name, {})
-        for key, raw in pairs:
-            if raw is None and key not in gone:
-                raise exc.Corruption(
-                    f"an entry of {family} leads to the record {mapper.table.name}[{exc.shown(key)}], which is not"
-                    " there (drop the index and build it again with models.upgrade)",
-                    cf=family, key=key,
-                )  # fmt: skip
-        pairs = [pair for pair in pairs if pair[1] is not None]
-    return session.loader(mapper)(pairs)  # type: ignore[no-any-return]
+    return records(session, mapper, codec.family, keys) if keys else []
 
 
 def scan(
@@ -239,5 +260,5 @@ def _chunks(
         if codec is None:
             yield from session.loader(mapper)(chunk)
         else:
-            yield from _records(session, mapper, codec.family, codec.primary_keys(chunk))
+            yield from records(session, mapper, codec.family, codec.primary_keys(chunk))
         size = min(size * 2, _LARGEST_CHUNK)

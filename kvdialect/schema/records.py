@@ -4,7 +4,7 @@ Four classes stand behind one record, each with the layout of the one before:
 
 - the attrs class, as attrs makes it of the annotations, with a slot per field;
 - the *storage* class, which adds the slots ``_kv``, ``_key`` and ``_raw``: the tracker of the session that the object
-  belongs to, its key, and its value as stored;
+  belongs to, its key, and its value as stored; and ``_related``, if it has relationships;
 - the *loader*, in which attributes are set without a hook: objects are filled in it;
 - the record class itself, whose ``__setattr__`` notes a change in the tracker.
 
@@ -32,6 +32,8 @@ from kvdialect import exc
 from kvdialect.schema.compiled import rows
 from kvdialect.schema.declared import INFO, FieldInfo, definition_of
 from kvdialect.schema.definition import MISSING, TableDefinition
+from kvdialect.schema.related import RelatedAttribute
+from kvdialect.schema.relationships import Relationship, relationship, taken_from
 from kvdialect.schema.types import resolve_annotation
 
 T = TypeVar("T")
@@ -162,12 +164,16 @@ class Record:
         mutable: some field's values can change in place, so that changes show only in the bytes.
         values: ``values(obj) -> row``.
         auto: name of the field whose values come from the allocator, or None.
+        relationships: by name.
     """
 
-    def __init__(self, cls: type[Any], loader: type[Any], table: sa.Table) -> None:
+    def __init__(
+        self, cls: type[Any], loader: type[Any], table: sa.Table, relationships: Mapping[str, Relationship]
+    ) -> None:
         self.cls = cls
         self.loader = loader
         self.table = table
+        self.relationships = relationships
         self.definition: TableDefinition = definition_of(table)
         self.names = self.definition.names
         self.mutable = any(field.kind.mutable for field in self.definition.fields)
@@ -199,19 +205,20 @@ class RecordMeta(type):
         return cls.__kvdialect__.table
 
 
-class _ColumnAttribute:
-    """A column as an attribute of the record class, found before the slot of the same name."""
+class _ClassAttribute:
+    """A column or relationship as an attribute of the record class, found before the slot of the same name."""
 
-    __slots__ = ("column", "name")
+    __slots__ = ("name", "value")
 
-    def __init__(self, name: str, column: sa.Column[Any]) -> None:
-        self.name, self.column = name, column
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.value = name, value
 
     def __get__(self, cls: type[Any] | None, meta: type[Any]) -> Any:
-        return self if cls is None else self.column
+        return self if cls is None else self.value
 
     def __set__(self, cls: type[Any], value: Any) -> None:
-        raise AttributeError(f"{cls.__name__}.{self.name} is a column and cannot be replaced")
+        what = "column" if isinstance(self.value, sa.Column) else "relationship"
+        raise AttributeError(f"{cls.__name__}.{self.name} is a {what} and cannot be replaced")
 
 
 def record_of(thing: Any) -> Record | None:
@@ -321,7 +328,7 @@ class registry:  # noqa: N801 - SQLAlchemy's name
         _engine(engine).upgrade(self.definitions, progress=progress)
 
 
-@dataclass_transform(field_specifiers=(field, attrs.field))
+@dataclass_transform(field_specifiers=(field, attrs.field, relationship))
 def mapped(models: registry, **options: Any) -> Callable[[type[T]], type[T]]:
     """Map a class to a table: an annotated class becomes an attrs class with slots, an attrs class stays what it is.
 
@@ -355,6 +362,7 @@ def map_class(models: registry, cls: type[Any], options: dict[str, Any], frame: 
         raise exc.ArgumentError(
             f"table {name} of {cls.__name__} is mapped already in this registry; choose another name"
         )
+    declared = taken_from(cls)
     if attrs.has(cls) and "__attrs_attrs__" in cls.__dict__:
         if options:
             raise exc.ArgumentError(
@@ -362,22 +370,29 @@ def map_class(models: registry, cls: type[Any], options: dict[str, Any], frame: 
             )
         base = cls
     else:
-        base = _attrs_class(cls, options, frame)
+        base = _attrs_class(cls, options, frame, declared)
     columns = {attribute.name: _column(cls, attribute, frame) for attribute in attrs.fields(base)}
     args, kwargs = _table_args(cls)
     table = sa.Table(name, models.metadata, *columns.values(), *args, **kwargs)
     try:
-        record_class = _record_class(cls, base, table)
+        relationships = {name: Relationship(name, *said) for name, said in declared.items()}
+        record_class = _record_class(cls, base, table, relationships)
     except BaseException:
         models.metadata.remove(table)
         raise
     models.records[name] = record_class
+    for each in relationships.values():
+        each.belong(record_of(record_class), models.records)  # type: ignore[arg-type]
     return record_class
 
 
-def _attrs_class(cls: type[Any], options: dict[str, Any], frame: types.FrameType | None) -> type[Any]:
+def _attrs_class(
+    cls: type[Any], options: dict[str, Any], frame: types.FrameType | None, without: Iterable[str]
+) -> type[Any]:
     """An annotated class as an attrs class; ``Mapped[X]`` is X to attrs."""
-    own = {**_mixed_in(cls), **inspect.get_annotations(cls)}
+    own = {**_mixed_in(cls, without), **inspect.get_annotations(cls)}
+    for name in without:
+        own.pop(name, None)
     if not own:
         raise exc.ArgumentError(f"{cls.__name__} has no annotated fields")
     for name, annotation in own.items():
@@ -393,7 +408,7 @@ def _attrs_class(cls: type[Any], options: dict[str, Any], frame: types.FrameType
     return attrs.define(**options)(cls)  # type: ignore[no-any-return]
 
 
-def _mixed_in(cls: type[Any]) -> dict[str, Any]:
+def _mixed_in(cls: type[Any], without: Iterable[str]) -> dict[str, Any]:
     """Annotated fields of bases that are no attrs classes: attrs would not look there. They become the class's own."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__[1:-1]):
@@ -401,7 +416,7 @@ def _mixed_in(cls: type[Any]) -> dict[str, Any]:
             continue
         for name, annotation in inspect.get_annotations(base).items():
             found[name] = annotation
-            if name not in cls.__dict__ and name in base.__dict__:
+            if name not in cls.__dict__ and name in base.__dict__ and name not in without:
                 setattr(cls, name, base.__dict__[name])
     return {name: annotation for name, annotation in found.items() if name not in inspect.get_annotations(cls)}
 
@@ -491,21 +506,26 @@ def _table_args(cls: type[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------ the classes
 
 
-def _record_class(cls: type[Any], base: type[Any], table: sa.Table) -> type[Any]:
+def _record_class(
+    cls: type[Any], base: type[Any], table: sa.Table, relationships: Mapping[str, Relationship]
+) -> type[Any]:
     kind: Any = type(base)
     weak = () if _has_slot(base, "__weakref__") or base.__weakrefoffset__ else ("__weakref__",)
     meta_bases = (RecordMeta,) if kind is type else (RecordMeta, kind)
-    columns = {column.name: _ColumnAttribute(column.name, column) for column in table.columns}
-    meta: Any = type(f"{cls.__name__}Meta", meta_bases, {"__slots__": (), **columns})
+    attributes = {column.name: _ClassAttribute(column.name, column) for column in table.columns}
+    attributes |= {name: _ClassAttribute(name, each.attribute) for name, each in relationships.items()}
+    meta: Any = type(f"{cls.__name__}Meta", meta_bases, {"__slots__": (), **attributes})
     made: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    storage = kind(cls.__name__, (base,), {**made, "__slots__": ("_kv", "_key", "_raw", *weak)})
+    related = {name: RelatedAttribute(each) for name, each in relationships.items()}
+    slots = ("_kv", "_key", "_raw", *(("_related",) if related else ()), *weak)
+    storage = kind(cls.__name__, (base,), {**made, **related, "__slots__": slots})
     plain = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
     loader = kind(cls.__name__, (storage,), {**made, "__slots__": (), **plain})
     target: list[type[Any]] = []
     own = {
         **made,
         "__slots__": (),
-        "__init__": _initialiser(base, loader, target),
+        "__init__": _initialiser(base, loader, target, tuple(relationships)),
         "__setattr__": _setter(base),
         "__delattr__": _refuse_deletion,
         "__getstate__": _state_getter(base),
@@ -514,7 +534,7 @@ def _record_class(cls: type[Any], base: type[Any], table: sa.Table) -> type[Any]
     }
     record_class: type[Any] = meta(cls.__name__, (storage,), own)
     target.append(record_class)
-    record = Record(record_class, loader, table)
+    record = Record(record_class, loader, table, relationships)
     type.__setattr__(meta, "__kvdialect__", record)
     _by_table.setdefault(table.name, []).append(weakref.ref(record))
     return record_class
@@ -524,7 +544,7 @@ def _has_slot(cls: type[Any], name: str) -> bool:
     return any(name in getattr(base, "__slots__", ()) for base in cls.__mro__)
 
 
-def _initialiser(base: type[Any], loader: type[Any], target: list[type[Any]]) -> Any:
+def _initialiser(base: type[Any], loader: type[Any], target: list[type[Any]], relationships: tuple[str, ...]) -> Any:
     """The constructor: attrs' own, run on the loader, where setting an attribute costs nothing more."""
     construct: Any = base.__init__
     switch = object.__dict__["__class__"].__set__
@@ -544,7 +564,18 @@ def _initialiser(base: type[Any], loader: type[Any], target: list[type[Any]]) ->
         finally:
             switch(self, cls)
 
-    return __init__
+    if not relationships:
+        return __init__
+
+    @functools.wraps(construct)
+    def with_relationships(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name) for name in relationships if name in kwargs}
+        __init__(self, *args, **kwargs)
+        object.__setattr__(self, "_related", None)
+        for name, value in given.items():
+            setattr(self, name, value)
+
+    return with_relationships
 
 
 def _setter(base: type[Any]) -> Any:
@@ -583,7 +614,8 @@ def _state_getter(base: type[Any]) -> Any:
         state = own_state(self)
         if isinstance(state, tuple):
             plain, slots = state
-            return {**(plain or {}), **{name: value for name, value in slots.items() if name not in _OWN_SLOTS}}
+            left_out = {*_OWN_SLOTS, "_related"}
+            return {**(plain or {}), **{name: value for name, value in slots.items() if name not in left_out}}
         return state
 
     return __getstate__
