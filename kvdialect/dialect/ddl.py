@@ -18,13 +18,11 @@ from kvdialect.codec.numeric import IntKind
 from kvdialect.dialect import ddltext, virtual
 from kvdialect.dialect.relations import Relation, SqlColumn
 from kvdialect.dialect.shadow import (
-    MAIN,
     Names,
     _Derivation,
     catalog_name,
     hidden_name,
     read_columns,
-    sql_name,
 )
 from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import (
@@ -39,6 +37,7 @@ from kvdialect.schema.definition import (
 from kvdialect.schema.expressions import Column, Compare, Constant
 from kvdialect.store import sqlschema
 from kvdialect.store.catalog import Catalog, View
+from kvdialect.store.links import MAIN, sql_name
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from kvdialect import exc
-from kvdialect.dialect.links import Bond, Key, Link, Links, Values
+from kvdialect.dialect.links import Bond, Key, Values
 from kvdialect.dialect.relations import Relation, find
-from kvdialect.dialect.shadow import sql_name
 from kvdialect.schema.rows import Pair
 from kvdialect.store.catalog import Catalog
+from kvdialect.store.links import Link, Links, foreign_key_failed
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
@@ -388,13 +388,4 @@ def _whole(relation: Relation) -> tuple[bytes, bytes | None]:
 
 
 def _failed(bond: Bond, key: Key | None) -> exc.IntegrityError:
-    columns = bond.link.key.columns
-    _, parent = sql_name(bond.link.key.table)
-    shown = ", ".join(
-        f"{name}={exc.shown(value) if isinstance(value, bytes) else repr(value)}"
-        for name, value in zip(columns, key or (), strict=False)
-    )
-    return exc.IntegrityError(
-        f"FOREIGN KEY constraint failed ({bond.child.name} has ({shown}), which {parent} has not)",
-        table=bond.child.name, columns=columns, values=key, parent=parent, constraint=bond.link.key.name,
-    )  # fmt: skip
+    return foreign_key_failed(bond.link.key, bond.child.name, key)

@@ -1,20 +1,15 @@
-"""Foreign keys between tables as they are: which columns refer to which, and where the rows of both sides stand."""
+"""Foreign keys between tables as SQL sees them: which columns refer to which, and where rows of both sides stand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
-
-import attrs
 
 from kvdialect.codec.dynamic import apply_affinity, encode_value
 from kvdialect.dialect.relations import Path, Relation, find
-from kvdialect.dialect.shadow import sql_name
 from kvdialect.dialect.tokens import quoted
-from kvdialect.schema.definition import ForeignKeyDefinition
 from kvdialect.schema.rows import Pair
-from kvdialect.store.catalog import Catalog
+from kvdialect.store.links import Link, sql_name
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
@@ -23,65 +18,6 @@ Values = Sequence[Any]
 Key = tuple[Any, ...]
 
 _NUMERIC: Final = frozenset({"INTEGER", "REAL", "NUMERIC"})
-
-
-@attrs.frozen(eq=False)
-class Link:
-    """A foreign key of a table.
-
-    Attributes:
-        number: id of the referring table, and which of its foreign keys this is; the same in every catalog.
-        child: name of the referring table in the catalog.
-        parent: schema and name of the table referred to, in lower case.
-        key: as declared.
-    """
-
-    number: tuple[int, int]
-    child: str
-    parent: tuple[str, str]
-    key: ForeignKeyDefinition
-
-
-@attrs.frozen(eq=False)
-class Links:
-    """The foreign keys of one catalog.
-
-    Attributes:
-        of: by the name of the referring table in the catalog.
-        to: by the table referred to; the newest first, which is the order in which SQLite's actions run.
-        numbered: by :attr:`Link.number`.
-    """
-
-    of: Mapping[str, Sequence[Link]]
-    to: Mapping[tuple[str, str], Sequence[Link]]
-    numbered: Mapping[tuple[int, int], Link]
-
-    @classmethod
-    def within(cls, catalog: Catalog) -> Links:
-        """The foreign keys of a catalog."""
-        found = _links.get(catalog)
-        if found is not None:
-            return found
-        of: dict[str, list[Link]] = {}
-        to: dict[tuple[str, str], list[Link]] = {}
-        for name, entry in catalog.entries.items():
-            for place, key in enumerate(entry.definition.foreign_keys):
-                link = Link((entry.definition.id, place), name, _lower(key.table), key)
-                of.setdefault(name, []).append(link)
-                to.setdefault(link.parent, []).append(link)
-        for links in to.values():
-            links.sort(key=lambda link: link.number, reverse=True)
-        numbered = {link.number: link for links in of.values() for link in links}
-        found = _links[catalog] = cls(of, to, numbered)
-        return found
-
-
-_links: WeakKeyDictionary[Catalog, Links] = WeakKeyDictionary()
-
-
-def _lower(name: str) -> tuple[str, str]:
-    schema, table = sql_name(name)
-    return schema.lower(), table.lower()
 
 
 class Bond:

@@ -24,19 +24,12 @@ from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import ROWID, TableDefinition
 from kvdialect.store.catalog import Catalog, View
 from kvdialect.store.entries import TableEntry
+from kvdialect.store.links import MAIN, sql_name
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
 
-MAIN: Final = "main"
-
 _AUTOINDEX: Final = "sqlite_autoindex_"
-
-
-def sql_name(key: str) -> tuple[str, str]:
-    """Schema and name of a table or view, of its name in the catalog."""
-    schema, found, name = key.partition("\0")
-    return (schema, name) if found else (MAIN, key)
 
 
 def catalog_name(schema: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from kvdialect import exc
 from kvdialect.orm import arrow
 from kvdialect.orm.refreshing import follow_statement
 from kvdialect.query import dml
-from kvdialect.schema.records import Record, record_of
-from kvdialect.schema.rows import Row
+from kvdialect.schema.definition import MISSING
+from kvdialect.schema.records import Record, record_of, records_for
+from kvdialect.schema.rows import Pair, Row
 from kvdialect.store.echo import LoggedTransaction
+from kvdialect.store.references import References, Written
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import RowChanges, write_rows
@@ -66,7 +69,7 @@ def insert(session: Session, statement: Insert, params: Any) -> WriteResult:
     rows = complete_rows(session.engine, stored, table, given)
     if isinstance(txn, LoggedTransaction):
         txn.note_statement(statement, f"{len(rows)} rows")
-    inserted, _ = _guarded(txn, lambda: write_rows(txn, stored, RowChanges(new=rows)))
+    inserted = _written(session, stored, RowChanges(new=rows))
     decode = stored.codec.decode_key
     return WriteResult(len(rows), [decode(key) for key, _ in inserted])
 
@@ -174,7 +177,7 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
             moved.append(key)
             if auto is not None and type(row[auto]) is int:
                 session.engine.allocator(table).observe(row[auto])
-    _guarded(txn, lambda: write_rows(txn, table, changes))
+    _written(session, table, changes, len(moved))
     follow_statement(session, txn, table, [key for key, _, _ in changes.changed], moved)
     return WriteResult(len(matches))
 
@@ -187,21 +190,40 @@ def delete(session: Session, statement: Delete, params: Any) -> WriteResult:
     if isinstance(txn, LoggedTransaction):
         txn.note_statement(statement, prepared.params, prepared.explain(txn))
     matches = list(prepared.keys(txn))
-    _guarded(txn, lambda: write_rows(txn, prepared.table, RowChanges(gone=matches)))
+    _written(session, prepared.table, RowChanges(gone=matches))
     follow_statement(session, txn, prepared.table, [], [key for key, _ in matches])
     return WriteResult(len(matches))
 
 
-def _guarded(txn: Transaction, write: Callable[[], Any]) -> Any:
-    """Run one statement's writes: all of them, or none if it raises an error."""
+def declared_default(table: str, column: str) -> Any:
+    """The default of a field, of the latest record class mapped to the table, for SET DEFAULT; None if it has none.
+
+    The catalog does not have it: a table's own rows never need it.
+    """
+    for record in records_for(table):
+        default = next((each.default for each in record.definition.fields if each.name == column), MISSING)
+        if default is not MISSING:
+            return default.name if isinstance(default, enum.Enum) else default
+    return None
+
+
+def _written(session: Session, table: StoredTable, changes: RowChanges, moved: int = 0) -> list[Pair]:
+    """Write the rows of one statement, and what foreign keys make of it: all, or nothing if it raises an error."""
+    txn, references = session._autobegin(), session.references
     savepoint = txn.savepoint()
+    done: list[Written] = []
     try:
-        result = write()
+        inserted, updated = write_rows(txn, table, changes)
+        if references is not None:
+            references.wrote(table, changes, inserted, updated, moved)
+            done = references.settle()
     except BaseException:
         txn.rollback_to(savepoint)
         raise
     txn.release(savepoint)
-    return result
+    for each in done:
+        follow_statement(session, txn, each.table, each.changed, each.gone)
+    return inserted
 
 
 # ------------------------------------------------------------------------------------------------ the first import
@@ -241,7 +263,12 @@ def _load_batch(engine: Engine, record: Record, batch: Sequence[Any]) -> int:
     txn = engine.new_transaction()
     try:
         # Without a snapshot: the commit itself finds duplicates, and its first read would be its only one.
-        write_rows(txn, stored, RowChanges(new=rows), check=False)
+        changes = RowChanges(new=rows)
+        inserted, _ = write_rows(txn, stored, changes, check=engine.foreign_keys)
+        if engine.foreign_keys:
+            references = References(txn, lambda: engine.catalog_at(txn.snapshot), declared_default)
+            references.wrote(stored, changes, inserted, ())
+            references.settle()
         commit_transaction(txn)
     finally:
         txn.close()

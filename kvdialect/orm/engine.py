@@ -232,6 +232,7 @@ def create_engine(
     url: str | URL,
     *,
     isolation_level: IsolationLevel | None = None,
+    foreign_keys: bool | None = None,
     pool_size: int = POOL_SIZE,
     pool_timeout: float = POOL_TIMEOUT,
     echo: EchoFlag = None,
@@ -248,6 +249,7 @@ def create_engine(
         echo: True logs transactions, statements and plans to the standard output, or where the logger
             ``kvdialect.engine`` has a handler; ``"debug"`` logs rows and reads too. Also an attribute of the engine.
         logging_name: the engine's logger is ``kvdialect.engine.<logging_name>``.
+        foreign_keys: True: sessions that do not say it themselves enforce the foreign keys of records.
         options: of the engine, as in the URL's query, which they override.
 
     Raises:
@@ -258,6 +260,8 @@ def create_engine(
     """
     if isolation_level is not None:
         options["isolation_level"] = isolation_level
+    if foreign_keys is not None:
+        options["foreign_keys"] = foreign_keys
     workers = WorkerPool(str(url), pool_size, pool_timeout)
     engine = store_engine.open_engine(url, cls=Engine, echo=echo, logging_name=logging_name, **options)
     engine.workers = workers

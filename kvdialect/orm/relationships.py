@@ -19,19 +19,16 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from kvdialect import exc
 from kvdialect.orm.identity import named
-from kvdialect.orm.ranges import key_range
 from kvdialect.orm.reading import records
 from kvdialect.schema.records import Record, required_object
 from kvdialect.schema.related import made_related, members, put_loaded, related_of
 from kvdialect.schema.relationships import Relationship, RelationshipAttribute
-from kvdialect.schema.rows import IndexCodec
-from kvdialect.store.table import StoredTable
+from kvdialect.store.paths import Key, path_to
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
     from kvdialect.orm.unitofwork import Mapper
 
-Key = tuple[Any, ...]
 Tree = dict[Relationship, "Tree"]
 """What to load, and of what is loaded then what."""
 
@@ -305,73 +302,25 @@ def _in_order(relationship: Relationship, others: list[Any]) -> list[Any]:
 # ------------------------------------------------------------------------------------------------ where they are found
 
 
-@attrs.frozen(eq=False)
-class Access:
-    """How records are found by columns of theirs.
-
-    Attributes:
-        form: ``"key"``: the columns are the primary key; ``"range"``: the first columns of the key or of an index;
-            ``"scan"``: neither, all records are read.
-        index: of a range, or None for the primary key.
-        order: positions of the given columns in the order of the key.
-    """
-
-    form: str
-    index: IndexCodec | None
-    order: tuple[int, ...]
-
-
-def access(table: StoredTable, columns: tuple[str, ...]) -> Access:
-    """The way to the records of a table by columns."""
-    key = table.definition.primary_key
-    if set(columns) == set(key):
-        return Access("key", None, tuple(map(columns.index, key)))
-    ways: list[tuple[IndexCodec | None, tuple[str, ...]]] = [(None, key)]
-    ways += [(index, index.definition.columns) for index in table.readable.values() if _complete(index)]
-    for index, names in ways:
-        first = names[: len(columns)]
-        if len(columns) <= len(names) and set(first) == set(columns):
-            return Access("range", index, tuple(map(columns.index, first)))
-    return Access("scan", None, ())
-
-
-def _complete(index: IndexCodec) -> bool:
-    return index.definition.where is None and index.definition.kind == "ordered"
-
-
 def find(session: Session, mapper: Mapper, columns: tuple[str, ...], wanted: list[Key]) -> dict[Key, list[Any]]:
     """The records with these values of columns, as objects, by the values.
 
     One multi-get for a primary key; a range for each of the values, and one multi-get, where the primary key or an
     index begins with the columns; else a scan of the table.
     """
-    way = access(mapper.table, columns)
+    path = path_to(mapper.table, columns)
     txn = session._autobegin()
-    owners: dict[bytes, Key]
-    if way.form == "scan":
-        at = [mapper.table.codec.positions[name] for name in columns]
-        decode, sought = mapper.table.codec.decode, set(wanted)
-        owners, pairs = {}, []
-        for key, raw in txn.scan(mapper.table.family):
-            row = decode(key, raw)
-            value = tuple([row[place] for place in at])
-            if value in sought:
-                owners[key] = value
-                pairs.append((key, raw))
-        found = session.loader(mapper)(pairs)
-    elif way.form == "key":
-        key_of = mapper.loading.key_of
-        owners = {}
-        for value in wanted:
-            ident = tuple([value[place] for place in way.order])
-            try:
-                owners[key_of(ident if len(ident) > 1 else ident[0])] = value
-            except exc.KeyTooLong:
-                continue  # no record has such a key
+    if path.form == "scan":
+        rows = list(path.scanned(txn, wanted))
+        owners = {key: value for value, (key, _) in rows}
+        found = session.loader(mapper)([pair for _, pair in rows])
+    elif path.form == "key":
+        points = {value: path.point(value) for value in wanted}
+        owners = {key: value for value, key in points.items() if key is not None}
         found = _by_key(session, mapper, list(owners))
     else:
-        owners = dict(_in_ranges(session, mapper, way, wanted))
-        found = records(session, mapper, mapper.table.name, list(owners)) if owners else []
+        owners = {key: value for value in wanted for key in path.record_keys(txn, value)}
+        found = records(session, mapper, path.family, list(owners)) if owners else []
     by_value: dict[Key, list[Any]] = {}
     for instance in found:
         by_value.setdefault(owners[instance._key], []).append(instance)
@@ -389,20 +338,6 @@ def _by_key(session: Session, mapper: Mapper, keys: list[bytes]) -> list[Any]:
     return found
 
 
-def _in_ranges(session: Session, mapper: Mapper, way: Access, wanted: list[Key]) -> Iterator[tuple[bytes, Key]]:
-    txn, table, index = session._autobegin(), mapper.table, way.index
-    grammar = table.codec.grammar if index is None else index.columns
-    family = table.name if index is None else index.family
-    for value in wanted:
-        span = key_range(family, grammar, [value[place] for place in way.order])
-        if span.empty:
-            continue
-        pairs = txn.scan(family, span.start, span.stop)
-        keys = [key for key, _ in pairs] if index is None else index.primary_keys(pairs)
-        for key in keys:
-            yield key, value
-
-
 # ------------------------------------------------------------------------------------------------ explained
 
 
@@ -411,7 +346,7 @@ def explained(session: Session, tree: Tree, indent: str = "") -> Iterator[str]:
     for relationship, deeper in tree.items():
         way = relationship.way
         table = session._mapper(way.target.cls).table
-        found = access(table, way.remote)
+        found = path_to(table, way.remote)
         columns = ", ".join(way.remote)
         if found.form == "key":
             how = "by primary key, one multi-get"

@@ -34,6 +34,7 @@ from kvdialect.schema.rows import IndexCodec
 from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
 from kvdialect.store.echo import LoggedTransaction
+from kvdialect.store.references import References
 from kvdialect.store.transaction import ISOLATION_LEVELS, Changes, IsolationLevel, Transaction
 from kvdialect.store.writer import commit as commit_transaction
 
@@ -59,6 +60,8 @@ class Session(EventTarget):
         autoflush: make pending changes visible to the session's own queries by flushing before each.
         expire_on_commit: False: objects keep their values after a commit, and the next transaction's first read of one
             refreshes it. There is no other way here: reading an attribute never reads the store.
+        foreign_keys: True: enforce the foreign keys of the records. None stands for the engine's, which does not unless
+            it was told to.
         info: a dict of the caller's.
     """
 
@@ -72,6 +75,8 @@ class Session(EventTarget):
     has_mutable: bool = False
     relational: bool = False
     """Whether the session has used a class with relationships."""
+    references: References | None = None
+    """Of a session that enforces foreign keys: what watches over those of its transaction."""
     block: SessionTransaction | None = None
     """The ``with session.begin()`` block that runs: when its transaction is over it begins no other."""
     _binding: Binding | None = None
@@ -89,6 +94,7 @@ class Session(EventTarget):
         isolation_level: IsolationLevel | None = None,
         autoflush: bool = True,
         expire_on_commit: bool = False,
+        foreign_keys: bool | None = None,
         info: dict[Any, Any] | None = None,
     ) -> None:
         target = engine if engine is not None else bind
@@ -106,6 +112,7 @@ class Session(EventTarget):
         self.engine: Engine = target
         self.bind: Engine = target
         self.isolation_level: IsolationLevel = isolation_level or target.isolation_level  # type: ignore[assignment]
+        self.foreign_keys = target.foreign_keys if foreign_keys is None else foreign_keys
         self.autoflush = autoflush
         if info:
             self.info.update(info)
@@ -280,6 +287,8 @@ class Session(EventTarget):
             # As Engine.new_transaction does, without its frame: many sessions live for one read.
             cls = LoggedTransaction if self.engine.logger.isEnabledFor(INFO) else Transaction
             txn = self.transaction = cls(self.engine, self.isolation_level, self._see_schema)
+            if self.foreign_keys:
+                self.references = References(txn, lambda: self.binding.catalog, bulk.declared_default)
             self.work.levels.append(Level())
             if self.listened and self.dispatch.after_begin:
                 self.dispatch.after_begin(self, txn, None)

@@ -14,12 +14,12 @@ from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 
 from kvdialect import exc
 from kvdialect.orm import door, relationships
-from kvdialect.orm.ranges import key_range
 from kvdialect.orm.reading import records
 from kvdialect.query import paging
 from kvdialect.schema.records import RecordMeta, records_for, required_record
 from kvdialect.schema.rows import IndexCodec
 from kvdialect.store.echo import LoggedTransaction
+from kvdialect.store.keyranges import key_range
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session

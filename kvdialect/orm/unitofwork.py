@@ -16,6 +16,7 @@ import attrs
 from kvdialect import exc
 from kvdialect.orm.identity import IdentityMap
 from kvdialect.orm.loading import Loading
+from kvdialect.orm.refreshing import follow_statement
 from kvdialect.schema.rows import Pair
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
@@ -96,9 +97,12 @@ class UnitOfWork:
         """Write all pending objects into the transaction.
 
         Raises:
-            DataError, IntegrityError: as the row writer does; the caller rolls back.
+            DataError, IntegrityError: as the row writer and foreign keys do; the caller rolls back.
         """
         session = self.session
+        if session.references is not None:
+            _ = session.binding  # parents are looked up: by the catalog of the moment that is read
+            check = True
         groups: dict[Mapper, _Group] = {}
         group: _Group | None = None
         cls: type[Any] | None = None
@@ -124,6 +128,9 @@ class UnitOfWork:
                     _group(groups, mapper).changed[ident] = instance
         for mapper in self._ordered(groups):
             self._flush_group(txn, mapper, groups[mapper], check=check)
+        if session.references is not None:
+            for done in session.references.settle():
+                follow_statement(session, txn, done.table, done.changed, done.gone)
         self.new.clear()
         self.deleted.clear()
         session.tracker.clear()
@@ -158,6 +165,8 @@ class UnitOfWork:
         rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
         rows.new += [values(instance) for instance in group.new]
         written, updated = write_rows(txn, mapper.table, rows, check=check)
+        if session.references is not None:
+            session.references.wrote(mapper.table, rows, written, updated, moved)
         for instance in group.deleted:
             level.note(instance, mapper, "persistent")
             identity.discard(instance._key)

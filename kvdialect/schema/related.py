@@ -8,7 +8,7 @@ they are loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex, Self
+from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
 
 import attrs
 from sqlalchemy import exc as sa_exc

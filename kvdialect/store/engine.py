@@ -19,7 +19,7 @@ from kvdialect.schema.definition import IndexDefinition, TableDefinition
 from kvdialect.schema.evolution import Difference
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.contract import Snapshot, StorageBackend
-from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_choice
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_choice, parse_switch
 from kvdialect.storage.registry import open_backend, parse_url
 from kvdialect.storage.shared import Handle
 from kvdialect.store.allocator import Allocator
@@ -36,6 +36,7 @@ from kvdialect.store.verifier import verify_apart
 AnyEngine = TypeVar("AnyEngine", bound="Engine")
 
 _ISOLATION: Final = "isolation_level"
+_FOREIGN_KEYS: Final = "foreign_keys"
 
 
 class Engine(Logged):
@@ -49,6 +50,8 @@ class Engine(Logged):
         url: what was opened.
         name: name of the storage engine: ``"rocksdb"``, ``"lmdb"``, ``"memory"``, ...
         isolation_level: of sessions that ask for none: ``"SNAPSHOT"`` or ``"SERIALIZABLE"``.
+        foreign_keys: whether sessions that do not say it enforce foreign keys. At the SQL door a connection does, until
+            ``PRAGMA foreign_keys=OFF``.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Engine(Logged):
         url: URL,
         *,
         isolation_level: str = "SNAPSHOT",
+        foreign_keys: bool = False,
         keep: Iterable[str] = (),
         echo: EchoFlag = None,
         logging_name: str | None = None,
@@ -66,6 +70,7 @@ class Engine(Logged):
         self.url = url
         self.name = backend.name
         self.isolation_level = parse_choice(isolation_level, _ISOLATION, ISOLATION_LEVELS)
+        self.foreign_keys = foreign_keys
         create_catalog(backend)
         self._live = LiveCatalog(backend)
         self._editor = SchemaEditor(self._live)
@@ -381,9 +386,10 @@ def open_engine(url: str | URL, cls: type[AnyEngine] = Engine, **options: Any) -
     """Open the store that a URL names, creating it if need be.
 
     Args:
-        url: as for :func:`kvdialect.open_backend`; the query may give ``isolation_level`` too.
+        url: as for :func:`kvdialect.open_backend`; the query may give ``isolation_level`` and ``foreign_keys`` too.
         cls: class of the engine.
-        options: ``isolation_level``, ``echo``, ``logging_name``, and what :func:`kvdialect.open_backend` takes.
+        options: ``isolation_level``, ``foreign_keys``, ``echo``, ``logging_name``, and what
+            :func:`kvdialect.open_backend` takes.
 
     Raises:
         StoreFormatError: if a newer release wrote the store.
@@ -392,12 +398,24 @@ def open_engine(url: str | URL, cls: type[AnyEngine] = Engine, **options: Any) -
     """
     parsed = parse_url(url)
     isolation: Any = options.pop(_ISOLATION, None) or parsed.query.get(_ISOLATION) or "SNAPSHOT"
+    enforced = options.pop(_FOREIGN_KEYS, None)
+    if enforced is None:
+        enforced = parsed.query.get(_FOREIGN_KEYS, False)
+    foreign_keys = parse_switch(enforced, _FOREIGN_KEYS)
     echo, logging_name = options.pop("echo", None), options.pop("logging_name", None)
-    parsed = parsed.difference_update_query([_ISOLATION])
+    parsed = parsed.difference_update_query([_ISOLATION, _FOREIGN_KEYS])
     declared = _declared(options.get("column_families"))
     backend = _reopened(open_backend(parsed, **options), parsed, options)
     try:
-        return cls(backend, parsed, isolation_level=isolation, keep=declared, echo=echo, logging_name=logging_name)
+        return cls(
+            backend,
+            parsed,
+            isolation_level=isolation,
+            foreign_keys=foreign_keys,
+            keep=declared,
+            echo=echo,
+            logging_name=logging_name,
+        )
     except BaseException:
         backend.close()
         raise
