@@ -44,9 +44,9 @@ class Load(ExecutableOption):
         further: paths besides.
     """
 
-    def __init__(self, path: tuple[Relationship, ...], further: tuple[tuple[Relationship, ...], ...] = ()) -> None:
-        self.path = path
-        self.further = further
+    def __init__(self, path: tuple[Any, ...], further: tuple[Any, ...] = ()) -> None:
+        self.path: tuple[Relationship, ...] = path
+        self.further: tuple[tuple[Relationship, ...], ...] = further
 
     def selectinload(self, *attributes: Any) -> Load:
         """Load, of the objects that this leads to, a relationship of theirs."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, delete, insert, select, text, update
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, delete, event, insert, select, text, update
+from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry, relationship, sessionmaker
@@ -457,3 +460,87 @@ def test_relationships_and_foreign_keys_go_together(engine):
         session.flush()
         assert room not in session
     assert stored(engine, Room) == []
+
+
+# ------------------------------------------------------------------------------------------------ as SQLite does it
+
+TABLES = [Parent, Strict, Cascaded, Nulled, Coded, Below, Tree]
+KEYS = st.integers(0, 3)
+REFERENCES = st.none() | KEYS
+
+
+def _statements():
+    """Statements as a record class, what is done, and values."""
+    rows = [st.tuples(st.just(Parent), st.just("insert"), st.fixed_dictionaries({"id": KEYS, "code": st.none()}))]
+    rows.append(st.tuples(st.just(Coded), st.just("insert"), st.fixed_dictionaries({"id": KEYS, "code": st.none()})))
+    for cls, column in [*[(each, "parent_id") for each in TABLES[1:4]], (Below, "cascaded_id"), (Tree, "up_id")]:
+        values = {"id": KEYS, column: REFERENCES}
+        rows.append(st.tuples(st.just(cls), st.just("insert"), st.fixed_dictionaries(values)))
+        rows.append(st.tuples(st.just(cls), st.just("update"), st.fixed_dictionaries(values)))
+    rows += [st.tuples(st.just(cls), st.just("delete"), st.fixed_dictionaries({"id": KEYS})) for cls in TABLES]
+    rows.append(st.tuples(st.just(Parent), st.just("move"), st.fixed_dictionaries({"id": KEYS, "to": KEYS})))
+    return st.lists(st.one_of(rows), max_size=25)
+
+
+def _on_sqlite(db, cls, what, values):
+    if what == "insert":
+        db.execute(insert(cls), values)
+    elif what == "delete":
+        db.execute(delete(cls).where(cls.id == values["id"]))
+    elif what == "move":
+        db.execute(update(cls).where(cls.id == values["id"]).values(id=values["to"]))
+    else:
+        db.execute(update(cls).where(cls.id == values["id"]).values(_others(values)))
+
+
+def _others(values):
+    return {name: value for name, value in values.items() if name != "id"}
+
+
+def _by_objects(session, cls, what, values):
+    found = session.get(cls, values["id"])
+    if what == "insert":
+        session.add(cls(**values))
+    elif found is not None and what == "delete":
+        session.delete(found)
+    elif found is not None:
+        for name, value in ({"id": values["to"]} if what == "move" else _others(values)).items():
+            setattr(found, name, value)
+    session.flush()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """An engine of SQLAlchemy's on SQLite, and a store, with the same tables."""
+    db = create_sqlalchemy_engine("sqlite://")
+
+    @event.listens_for(db, "connect")
+    def connected(connection, _):
+        connection.isolation_level = None  # the driver would begin transactions where it sees fit
+        connection.execute("pragma foreign_keys = on")
+
+    event.listen(db, "begin", lambda connection: connection.exec_driver_sql("begin"))
+    models.metadata.create_all(db)
+    with create_engine("memory://", foreign_keys=True) as engine:
+        models.create_all(engine)
+        yield db, engine
+    db.dispose()
+
+
+@given(statements=_statements(), by_objects=st.booleans())
+def test_sqlite_does_the_same(pair, statements, by_objects):
+    """Each change is taken or refused as SQLite does it, and leaves the same rows behind."""
+    run = _by_objects if by_objects else _on_sqlite
+    with pair[0].connect() as db, Session(pair[1]) as session:
+        for cls, what, values in statements:
+            try:
+                with db.begin_nested():
+                    _on_sqlite(db, cls, what, values)
+            except sa_exc.IntegrityError:
+                with pytest.raises(exc.IntegrityError), session.begin_nested():
+                    run(session, cls, what, values)
+            else:
+                run(session, cls, what, values)
+        for cls in TABLES:
+            found = [cls.__kvdialect__.values(each) for each in session.scan(cls)]
+            assert found == [tuple(row) for row in db.execute(select(cls.__table__).order_by(cls.id))]
