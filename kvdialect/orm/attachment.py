@@ -34,8 +34,10 @@ def add_all(session: Session, instances: Iterable[Any]) -> None:
             new[id(instance)] = instance
             attach(instance, "_kv", session.tracker)
         else:
+            known = len(session._mappers)
             add(session, instance)
-            mappers = _plain(session)
+            if len(session._mappers) != known:
+                mappers = _plain(session)
 
 
 def _plain(session: Session) -> dict[type[Any], Mapper]:
@@ -50,18 +52,13 @@ def add(session: Session, instance: Any, *, cascade: bool = True) -> None:
     """See :meth:`Session.add`; ``cascade``: with what its relationships say is added with it."""
     session._check_usable()
     record = required_object(instance)
-    _attach(session, instance)
-    if cascade and record.relationships:
-        for other in cascades.reached(instance, "save-update"):
-            add(session, other, cascade=False)
-
-
-def _attach(session: Session, instance: Any) -> None:
     kv = getattr(instance, "_kv", session)
     if kv is session.tracker:
         if is_gone(session, instance):
             raise sa_exc.InvalidRequestError(f"Instance {named(instance)} has been deleted; add a new object")
         session.work.deleted.pop(id(instance), None)
+        if cascade and record.relationships:
+            _add_related(session, instance)
         return
     if kv is not None and kv is not session:
         refuse_foreign(session, instance)
@@ -92,6 +89,13 @@ def _attach(session: Session, instance: Any) -> None:
             dispatch.after_attach(session, instance)
         if instance._key is None and dispatch.transient_to_pending:
             dispatch.transient_to_pending(session, instance)
+    if cascade and record.relationships:
+        _add_related(session, instance)
+
+
+def _add_related(session: Session, instance: Any) -> None:
+    for other in cascades.reached(instance, "save-update"):
+        add(session, other, cascade=False)
 
 
 def delete(session: Session, instance: Any) -> None:

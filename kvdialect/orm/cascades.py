@@ -16,6 +16,7 @@ from sqlalchemy import exc as sa_exc
 from kvdialect.orm import attachment, relationships
 from kvdialect.orm.identity import named
 from kvdialect.orm.unitofwork import assign_ids
+from kvdialect.schema.declared import sorted_tables
 from kvdialect.schema.records import Record, required_record
 from kvdialect.schema.related import is_stored, made_related, members, related_of
 from kvdialect.schema.relationships import Relationship
@@ -195,9 +196,11 @@ class _Preparation:
                 elif _refers(child, relationship, change.instance):
                     alone.append((child, relationship))
         for change in self.parents:
-            inverse = change.relationship.inverse
-            if not change.now and is_stored(change.instance) and inverse and "delete-orphan" in inverse.cascade:
-                self._drop(change.instance)
+            inverse, child = change.relationship.inverse, change.instance
+            if change.now or inverse is None or "delete-orphan" not in inverse.cascade or not is_stored(child):
+                continue
+            if None not in [getattr(child, name) for name in change.relationship.way.local]:
+                self._drop(child)  # it had a parent
         return alone
 
     def _drop(self, child: Any) -> None:
@@ -246,7 +249,7 @@ class _Preparation:
         """Parents first where a foreign key is part of a key that others refer to."""
         if not any(set(_foreign_key(each)) & set(_child(each).definition.primary_key) for _, each, _ in copies):
             return copies
-        tables = _child(copies[0][1]).table.metadata.sorted_tables
+        tables = sorted_tables(_child(copies[0][1]).table.metadata)
         place = {table: at for at, table in enumerate(tables)}
         return sorted(copies, key=lambda each: place.get(_child(each[1]).table, len(place)))
 

@@ -9,6 +9,7 @@ from sqlalchemy import exc as sa_exc
 
 from kvdialect.orm.identity import named
 from kvdialect.schema.records import required_record
+from kvdialect.schema.related import related_of
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 
@@ -21,16 +22,17 @@ def refresh(session: Session, instance: Any, attribute_names: Iterable[str] | No
     """See :meth:`Session.refresh`."""
     mapper = persistent(session, instance)
     session._check_usable()
-    if attribute_names is None:
+    names = None if attribute_names is None else _columns(mapper, instance, attribute_names)
+    if names is None:
         session.tracker.pop(id(instance), None)
     session._autoflush()
     raw = session._autobegin().get(mapper.table.name, instance._key)
     if raw is None:
         raise sa_exc.InvalidRequestError(f"Could not refresh instance {named(instance)}")
-    if attribute_names is None:
+    if names is None:
         mapper.loading.fill(instance, instance._key, raw)
     else:
-        _set_attributes(mapper, instance, raw, attribute_names)
+        _set_attributes(mapper, instance, raw, names)
     session.enter(mapper, instance)
 
 
@@ -39,7 +41,7 @@ def expire(session: Session, instance: Any, attribute_names: Iterable[str] | Non
     mapper = persistent(session, instance)
     key, raw = instance._key, instance._raw
     if attribute_names is not None:
-        _set_attributes(mapper, instance, raw, attribute_names)
+        _set_attributes(mapper, instance, raw, _columns(mapper, instance, attribute_names))
         return
     session.tracker.pop(id(instance), None)
     mapper.loading.fill(instance, key, raw)
@@ -48,6 +50,17 @@ def expire(session: Session, instance: Any, attribute_names: Iterable[str] | Non
     found = identity.live.pop(key, None)
     if found is not None:
         identity.stale[key] = found
+
+
+def _columns(mapper: Mapper, instance: Any, names: Iterable[str]) -> list[str]:
+    """The columns among names; relationships among them are unknown again, until ``Session.load``."""
+    names = list(names)
+    related = related_of(instance)
+    for name in mapper.record.relationships.keys() & set(names):
+        if related is not None:
+            related.values.pop(name, None)
+            related.before.pop(name, None)
+    return [name for name in names if name not in mapper.record.relationships]
 
 
 def _set_attributes(mapper: Mapper, instance: Any, raw: bytes, names: Iterable[str]) -> None:

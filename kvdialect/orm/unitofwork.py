@@ -17,6 +17,7 @@ from kvdialect import exc
 from kvdialect.orm.identity import IdentityMap
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.refreshing import follow_statement
+from kvdialect.schema.declared import sorted_tables
 from kvdialect.schema.rows import Pair
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
@@ -140,7 +141,7 @@ class UnitOfWork:
         if len(groups) < 2:
             return list(groups)
         first = next(iter(groups)).record.table.metadata
-        position = {table: at for at, table in enumerate(first.sorted_tables)}
+        position = {table: at for at, table in enumerate(sorted_tables(first))}
         return sorted(groups, key=lambda mapper: position.get(mapper.record.table, len(position)))
 
     def _flush_group(self, txn: Transaction, mapper: Mapper, group: _Group, *, check: bool) -> None:

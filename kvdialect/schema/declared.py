@@ -89,6 +89,13 @@ def definition_of(table: sa.Table) -> TableDefinition:
     return definition
 
 
+def sorted_tables(metadata: sa.MetaData) -> list[sa.Table]:
+    """The tables, each behind those it refers to; SQLAlchemy's own of this name warns where they do so in a circle."""
+    tables = sorted(metadata.tables.values(), key=lambda table: table.key)
+    ordered: Any = sa.schema.sort_tables_and_constraints(tables)  # type: ignore[no-untyped-call]
+    return [table for table, _ in ordered if table is not None]
+
+
 def _text(name: Any) -> str:
     """A name as a plain str: SQLAlchemy's quoted names are a subclass that says how they are to be written in SQL."""
     return "".join(name)

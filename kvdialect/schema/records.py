@@ -30,10 +30,10 @@ from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
 from kvdialect.schema.compiled import rows
-from kvdialect.schema.declared import INFO, FieldInfo, definition_of
+from kvdialect.schema.declared import INFO, FieldInfo, definition_of, sorted_tables
 from kvdialect.schema.definition import MISSING, TableDefinition
 from kvdialect.schema.related import RelatedAttribute
-from kvdialect.schema.relationships import Relationship, relationship, taken_from
+from kvdialect.schema.relationships import Declared, Relationship, relationship, taken_from
 from kvdialect.schema.types import resolve_annotation
 
 T = TypeVar("T")
@@ -294,7 +294,7 @@ class registry:  # noqa: N801 - SQLAlchemy's name
     def definitions(self) -> list[TableDefinition]:
         """The definitions of all tables, those added to ``metadata`` by hand included."""
         records = {name: required_record(cls).definition for name, cls in self.records.items()}
-        return [records.get(table.name) or definition_of(table) for table in self.metadata.sorted_tables]
+        return [records.get(table.name) or definition_of(table) for table in sorted_tables(self.metadata)]
 
     def create_all(self, engine: Any) -> None:
         """Create the tables and indexes that the store lacks; idempotent.
@@ -439,6 +439,11 @@ def _evaluated(cls: type[Any], name: str, annotation: Any, frame: types.FrameTyp
 
 def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameType | None) -> sa.Column[Any]:
     options: FieldOptions = attribute.metadata.get(_OPTIONS) or FieldOptions()
+    if isinstance(attribute.default, Declared):
+        raise exc.ArgumentError(
+            f"{cls.__name__}.{attribute.name} is a relationship of a class that is an attrs class already; let @mapped"
+            " make the attrs class"
+        )
     if not attribute.name.isidentifier() or attribute.name.startswith("_"):
         raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a field's name does not begin with an underscore")
     if options.name is not None and options.name != attribute.name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import attrs
 import pytest
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, event, select
 from sqlalchemy import exc as sa_exc
@@ -493,6 +494,19 @@ def test_options_that_are_not_known_are_refused(call, error, message):
         call()
 
 
+def test_a_class_that_is_an_attrs_class_already_is_refused():
+    """Attrs would take the relationship for a default."""
+
+    @attrs.define
+    class Made:
+        __tablename__ = "made"
+        id: int = field(primary_key=True)
+        others: list[int] = relationship()  # noqa: RUF009
+
+    with pytest.raises(exc.ArgumentError, match="let @mapped make the attrs class"):
+        mapped(registry())(Made)
+
+
 def test_remote_side_says_which_way_a_table_refers_to_itself(engine):
     """SQLAlchemy's way to say it works where the annotation does not."""
     others = registry()
@@ -645,6 +659,58 @@ def test_an_orphan_is_deleted(engine):
         y.toys.append(car)
     assert stored(engine, Toy, "name") == ["car", "kite"]
     assert stored(engine, Toy, "child_id") == [2, 2]
+
+
+def test_losing_the_parent_makes_an_orphan(engine):
+    """The other side says so too, if there was a parent; a list need not be loaded for it."""
+    with Session(engine) as session, session.begin():
+        session.add(Passport("free"))
+    with Session(engine) as session, session.begin():
+        owned, free = session.get_many(Passport, ["A1", "free"])
+        owned.parent = None
+        free.parent = session.get(Parent, 2)
+        free.parent = None
+    assert stored(engine, Passport, "number") == ["free"]
+
+
+def test_expire_and_refresh_forget_what_was_loaded(engine, session):
+    """All of it, or a relationship by its name; what was changed and not flushed is forgotten as well."""
+    for forget in [session.expire, session.refresh, lambda obj: session.expire(obj, ["children", "name"])]:
+        ann = session.get(Parent, 1)
+        session.load(ann, "children")
+        ann.children.clear()
+        with session.no_autoflush:
+            forget(ann)
+        with pytest.raises(sa_exc.InvalidRequestError, match="not loaded"):
+            _ = ann.children
+        session.rollback()
+    assert stored(engine, Child, "parent_id") == [1, 1, None]
+
+
+def test_tables_that_refer_to_each_other(engine):
+    """Two tables with foreign keys to each other are written in one flush, and without a warning."""
+    others = registry()
+
+    @mapped(others)
+    class Team:
+        __tablename__ = "teams"
+        id: Mapped[int] = field(primary_key=True, autoincrement=True)
+        captain_id: Mapped[int | None] = field(ForeignKey("players.id"), default=None)
+        players: Mapped[list[Player]] = relationship(foreign_keys="Player.team_id", back_populates="team")
+        captain: Mapped[Player | None] = relationship(foreign_keys=captain_id)
+
+    @mapped(others)
+    class Player:
+        __tablename__ = "players"
+        id: Mapped[int] = field(primary_key=True, autoincrement=True)
+        team_id: Mapped[int | None] = field(ForeignKey("teams.id"), default=None)
+        team: Mapped[Team | None] = relationship(foreign_keys=team_id, back_populates="players")
+
+    others.create_all(engine)
+    with Session(engine, foreign_keys=True) as session, session.begin():
+        player = Player()
+        session.add(Team(players=[player], captain=player))
+    assert (stored(engine, Team, "captain_id"), stored(engine, Player, "team_id")) == ([1], [1])
 
 
 def test_one_to_one_replaces_and_orphans(engine):
