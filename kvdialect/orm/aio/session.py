@@ -140,6 +140,7 @@ class AsyncSession:
         txn = session.transaction
         return txn is None or (
             session.work.untouched(txn)
+            and not session.tracker
             and not any(txn.base.values())
             and not txn.checks
             and session._door is None
@@ -317,6 +318,10 @@ class AsyncSession:
     async def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
         """Give an object the values that the transaction sees, discarding its pending changes."""
         await self._call("refresh", self.sync_session.refresh, instance, attribute_names)
+
+    async def load(self, instances: Any, *attributes: Any) -> None:
+        """See :meth:`.Session.load`."""
+        await self._call("load", self.sync_session.load, instances, *attributes)
 
     def expire(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
         """Discard an object's pending changes and let the next read of it refresh it in place."""
