@@ -14,14 +14,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability import corruption, histories, kills, mapgrowth, scoreboard
+from reliability import corruption, diskfull, failures, histories, kills, mapgrowth, powerloss, scoreboard
 from reliability.scoreboard import Row
 
 Harness = Callable[[str, Path, int], Row]
 
 ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
     1: (kills.run, {"lmdb": 10_000, "rocksdb": 3_000}, 40),
+    2: (powerloss.run, {"lmdb": 2_000, "rocksdb": 2_000}, 40),
+    3: (failures.run, {"lmdb": 100_000, "rocksdb": 100_000}, 60),
     4: (corruption.run, {"lmdb": 1_000, "rocksdb": 1_000}, 40),
+    5: (diskfull.run, {"lmdb": 200, "rocksdb": 100}, 3),
     7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
     11: (mapgrowth.run, {"lmdb": 100_000}, 4_000),
 }

@@ -160,7 +160,7 @@ def _in_child(work: Callable[[], State]) -> State | str:
 # ------------------------------------------------------------------------------------------------ planted faults
 
 
-def _tear(engine: Engine) -> None:
+def tear(engine: Engine) -> None:
     """Let each family of a batch be written by itself."""
     write = engine.backend.batch_write
 
@@ -173,6 +173,6 @@ def _tear(engine: Engine) -> None:
     engine.backend.batch_write = batch_write  # type: ignore[method-assign]
 
 
-FAULTS = {"torn batch": Fault(prepare=_tear), "acknowledged too early": Fault(early=True)}
+FAULTS = {"torn batch": Fault(prepare=tear), "acknowledged too early": Fault(early=True)}
 _TRIALS = 400
 """Cycles in which a planted fault has to be noticed."""

@@ -1,0 +1,2 @@
+def run(*a):
+    raise SystemExit("not yet")
