@@ -253,6 +253,8 @@ int close(int descriptor) {
     if (file) {
         free(file->path);
         file->path = NULL;
+        if (tripped_on == descriptor)
+            tripped_on = -1;
     }
     int result = REAL(close)(descriptor);
     pthread_mutex_unlock(&mutex);

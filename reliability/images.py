@@ -54,7 +54,12 @@ class Entry:
 
 
 def read(record: Path) -> list[Entry]:
-    """The entries of a record, without what merely counts the calls."""
+    """The entries of a record that change something, and the marks."""
+    return [entry for entry in read_all(record) if entry.kind != Kind.CALL]
+
+
+def read_all(record: Path) -> list[Entry]:
+    """All entries of a record: also, of each call that could be made to fail, that it was made."""
     raw = record.read_bytes()
     entries = []
     at = 0
@@ -63,8 +68,7 @@ def read(record: Path) -> list[Entry]:
         at += _header.size
         path, data = raw[at : at + path_length].decode(), raw[at + path_length : at + path_length + data_length]
         at += path_length + data_length
-        if kind != Kind.CALL:
-            entries.append(Entry(Kind(kind), inode, first, second, path, data))
+        entries.append(Entry(Kind(kind), inode, first, second, path, data))
     return entries
 
 

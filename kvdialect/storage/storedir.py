@@ -398,10 +398,14 @@ class FileLock:
             self.close()
 
     def note_holder(self) -> None:
-        """Write this process's id into the file, for the message that others give."""
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, b"%d\n" % os.getpid())
+        """Write this process's id into the file, for the message that others give.
+
+        Where it cannot be written (a full or failing disk) the message goes without it; the lock is held all the same.
+        """
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, b"%d\n" % os.getpid())
 
     def holder(self) -> int | None:
         """The process id that the file names, or None."""
