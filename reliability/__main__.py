@@ -24,7 +24,7 @@ ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
     2: (powerloss.run, {"lmdb": 2_000, "rocksdb": 2_000}, 40),
     3: (failures.run, {"lmdb": 100_000, "rocksdb": 100_000}, 60),
     4: (corruption.run, {"lmdb": 1_000, "rocksdb": 1_000}, 40),
-    5: (diskfull.run, {"lmdb": 200, "rocksdb": 100}, 3),
+    5: (diskfull.run, {"lmdb": 60, "rocksdb": 60}, 3),
     7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
     11: (mapgrowth.run, {"lmdb": 100_000}, 4_000),
 }

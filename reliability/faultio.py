@@ -19,6 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+from kvdialect.storage.registry import load_backend
 from reliability.scoreboard import Row
 
 _LOADED: Final = "KVDIALECT_RELIABILITY_IO"
@@ -83,6 +84,7 @@ def needs_calls(number: int, name: str) -> Callable[[Harness], Harness]:
         @functools.wraps(harness)
         def run(engine: str, folder: Path, tries: int) -> Row:
             if _LOADED in os.environ:
+                load_backend(engine)  # here, as else each forked process would import it
                 return harness(engine, folder.resolve(), tries)
             compiler = shutil.which(os.environ.get("CC", "cc"))
             if compiler is None or sys.platform != "linux":

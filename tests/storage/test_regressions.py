@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import WriteBatch
+from kvdialect.storage.storedir import FileLock
 
 ENGINES = [
     pytest.param("memory:///{}", marks=pytest.mark.engine("memory"), id="memory"),
@@ -220,3 +222,25 @@ def test_a_dropped_family_gives_its_files_back_while_the_store_is_open(tmp_path)
 
     assert held > 4_000_000
     assert left <= held / 10
+
+
+@pytest.mark.parametrize("refused", ["ftruncate", "write"])
+def test_a_lock_is_held_though_its_holder_cannot_be_noted(tmp_path, monkeypatch, refused):
+    """On a full or failing disk the id could not be written into the file: an OSError came out, and the lock stayed."""
+    lock = FileLock(str(tmp_path / "lock"))
+    other = FileLock(str(tmp_path / "lock"))
+    assert lock.acquire(0.0)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, refused, fail)
+        lock.note_holder()
+
+    assert not other.acquire(0.0)
+    lock.release()
+    assert other.acquire(0.0)
+    other.release()
+    lock.close()
+    other.close()
