@@ -8,13 +8,14 @@ python -m reliability --row 1 --engine lmdb --tries 1000
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability import corruption, diskfull, failures, histories, kills, mapgrowth, powerloss, scoreboard
+from reliability import corruption, diskfull, failures, faultio, histories, kills, mapgrowth, powerloss, scoreboard
 from reliability.scoreboard import Row
 
 Harness = Callable[[str, Path, int], Row]
@@ -48,9 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engine", choices=("lmdb", "rocksdb"), action="append", help="only this engine")
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--tries", type=int, help="how often, in place of the row's own number")
+    parser.add_argument("--minutes", type=float, help="begin no further try of rows 2, 3 and 5 after so many of a row")
     parser.add_argument("--json", type=Path, help="write the scoreboard here")
     parser.add_argument("--markdown", type=Path, help="write the scoreboard here as a table")
     options = parser.parse_args(arguments)
+    if options.minutes is not None:
+        os.environ[faultio.MINUTES] = str(options.minutes)
 
     rows = []
     for number in options.row or ROWS:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ from kvdialect.storage.registry import load_backend
 from reliability.scoreboard import Row
 
 _LOADED: Final = "KVDIALECT_RELIABILITY_IO"
+MINUTES: Final = "KVDIALECT_RELIABILITY_MINUTES"
 Harness = Callable[[str, Path, int], Row]
 
 
@@ -75,6 +77,11 @@ class Calls:
     def tripped(self) -> str:
         """The call that was made to fail, or an empty text."""
         return os.fsdecode(self._library.iofaults_tripped())
+
+
+def in_time(began: float) -> bool:
+    """Whether a row that began at this moment of the monotonic clock may begin another try."""
+    return time.monotonic() - began < 60 * float(os.environ.get(MINUTES, "inf"))
 
 
 def needs_calls(number: int, name: str) -> Callable[[Harness], Harness]:

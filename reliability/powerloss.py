@@ -53,22 +53,22 @@ def run(engine: str, folder: Path, tries: int) -> Row:
     """Make images, and count what they have lost."""
     row = Row(2, NAME, engine, tries)
     began = time.monotonic()
-    _images(row, engine, folder / "images", tries, Fault(), stop=False)
     for name, fault in FAULTS.items():
         trial = Row(2, name, engine, 0)
-        _images(trial, engine, folder / name, _TRIALS, fault, stop=True)
+        _images(trial, engine, folder / name, _TRIALS, fault, lambda trial: not trial.violations)
         row.control[name] = bool(trial.violations)
+    _images(row, engine, folder / "images", tries, Fault(), lambda _: faultio.in_time(began))
     row.seconds = time.monotonic() - began
     return row
 
 
-def _images(row: Row, engine: str, folder: Path, tries: int, fault: Fault, *, stop: bool) -> None:
-    """Record, and look at images, until there are enough of them, or one with something wrong if that ends it."""
+def _images(row: Row, engine: str, folder: Path, tries: int, fault: Fault, more: Callable[[Row], bool]) -> None:
+    """Record, and look at images, until there are enough of them, or no more are wanted."""
     folder.mkdir()
     names = ("records", "with unsynced writes", "commits under way kept", "during creation")
     row.counts = dict.fromkeys(names, 0)
     row.tried = 0
-    while row.tried < tries:
+    while row.tried < tries and more(row):
         number = row.counts["records"]
         row.counts["records"] += 1
         rng = random.Random(number)  # noqa: S311 - so that a run can be done again
@@ -81,7 +81,7 @@ def _images(row: Row, engine: str, folder: Path, tries: int, fault: Fault, *, st
             row.tried += 1
             end = rng.choice(early if rng.random() < _WHILE_CREATED else late)
             _try(row, engine, folder / "image", Disk(entries, end), entries[:end], rng, number)
-            if stop and row.violations:
+            if not more(row):
                 return
 
 
