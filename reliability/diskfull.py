@@ -17,11 +17,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from kvdialect import Engine, exc
+from kvdialect.storage import WriteBatch
 from reliability import faultio
 from reliability.attempts import Ended, Lost, Reopened, Told, Trouble, Worker, told
 from reliability.failures import judged, swallow
@@ -30,9 +32,11 @@ from reliability.scoreboard import Row
 
 NAME = "disk full, then freed"
 _WITHIN = 10.0
-_LITTLE = 1.0  # for the planted fault: it never ends
+_LITTLE = 1.0  # for planted faults
 _PATIENCE = 120
 _COMMITS = 400  # at most, until the disk must be full
+_COMMITS_PLANTED = 40
+_TRIALS = 5
 _FAILURES = 4  # until there is room again
 _SMALL = 24 << 20
 _LEFT = 1 << 17  # at most, when it begins to count
@@ -62,13 +66,13 @@ def run(engine: str, folder: Path, tries: int) -> Row:
     began = time.monotonic()
     rng = random.Random(1)  # noqa: S311 - so that a run can be done again
     row.counts = dict.fromkeys(_COUNTED, 0)
-    for name, (prepare, freed) in PLANTED.items():
+    for name, planted in PLANTED.items():
         trial = Row(5, name, engine, 0, dict.fromkeys(_COUNTED, 0))
-        for _ in range(3):
-            _try(trial, engine, folder / "disk", rng, real=False, prepare=prepare, freed=freed)
-            if trial.violations:
+        for _ in range(_TRIALS):
+            _try(trial, engine, folder / "disk", rng, real=False, prepare=planted.prepare)
+            row.control[name] = any(planted.shows in violation for violation in trial.violations)
+            if row.control[name]:
                 break
-        row.control[name] = bool(trial.violations)
     with _small(folder / "small") as small:
         for number in range(tries):
             if not faultio.in_time(began):
@@ -102,7 +106,6 @@ def _try(
     *,
     real: bool,
     prepare: Callable[[Engine], None] | None = None,
-    freed: bool = True,
 ) -> None:
     row.tried += 1
     folder.mkdir(exist_ok=True)
@@ -126,7 +129,8 @@ def _try(
             else:
                 _fill(folder / _BALLAST, size)
 
-        ran = _work(worker, ready, left, room, freed=freed)
+        most, within = (_COMMITS, _WITHIN) if prepare is None else (_COMMITS_PLANTED, _LITTLE)
+        ran = _work(worker, range(ready + 1, ready + most), left, room, within)
         return msgspec.msgpack.encode(ran)
 
     answer = Child(work, _PATIENCE).answer()
@@ -152,22 +156,21 @@ def _try(
     telling.unlink(missing_ok=True)
 
 
-def _work(worker: Worker, number: int, left: int, room: Callable[[int | None], None], *, freed: bool) -> Ran:
+def _work(worker: Worker, numbers: range, left: int, room: Callable[[int | None], None], within: float) -> Ran:
     """Commit until that fails, then make room and try until it works."""
     errors: dict[str, int] = {}
     room(left)
-    for _ in range(_COMMITS):
-        number += 1
+    for number in numbers:
         if not worker.commit(number):
             name = worker.last_error
             errors[name] = errors.get(name, 0) + 1
         if sum(errors.values()) >= _FAILURES:
             break
     ran = Ran(bool(errors), errors, None)
-    if freed:
-        room(None)
+    room(None)
     began = time.monotonic()
-    while time.monotonic() - began < (_WITHIN if freed else _LITTLE):
+    number = numbers.stop
+    while time.monotonic() - began < within:
         number += 1
         if worker.commit(number):
             ran.seconds = time.monotonic() - began
@@ -175,8 +178,6 @@ def _work(worker: Worker, number: int, left: int, room: Callable[[int | None], N
         time.sleep(0.05)
     for each in range(number + 1, number + 4):
         worker.commit(each)
-    if not freed:
-        room(None)
     worker.close()
     return ran
 
@@ -206,7 +207,32 @@ def _counted(row: Row, ran: Ran, events: list[Told]) -> list[str]:
     return problems
 
 
-PLANTED: dict[str, tuple[Callable[[Engine], None] | None, bool]] = {
-    "failures acknowledged": (swallow, True),
-    "no room is made": (None, False),
+def _stay_full(engine: Engine) -> None:
+    """Let no commit through any more once the disk was full."""
+    write = engine.backend.batch_write
+    full: list[exc.DiskFull] = []
+
+    def batch_write(batch: WriteBatch) -> None:
+        if full:
+            raise exc.DiskFull(str(full[0]), outcome="not_applied")
+        try:
+            write(batch)
+        except exc.DiskFull as error:
+            full.append(error)
+            raise
+
+    engine.backend.batch_write = batch_write  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault of the library: what is done to its engine, and the words of the violation that it must show as."""
+
+    prepare: Callable[[Engine], None]
+    shows: str
+
+
+PLANTED = {
+    "failures acknowledged": Planted(swallow, "an acknowledged commit is lost"),
+    "writes that do not resume": Planted(_stay_full, "no commit succeeded"),
 }
