@@ -4,8 +4,8 @@ A file is a row of sectors of 512 bytes. Each sector holds what the file held th
 sync and the end, each its own moment: so writes are dropped, torn, and reach the disk in any order, and one that was
 overwritten meanwhile never comes back. The size is that of some moment too; what it covers and was not written is zero.
 An entry of a directory (made, renamed, removed) is certain once the directory was synced, and one that was not may have
-happened or not, each by itself. That is less than ext4 promises: there they happen in order, and the sync of a new file
-makes its entry certain.
+happened or not, each by itself. The sync of a new file makes its entry certain,
+as on ext4, XFS and Btrfs (RocksDB relies on it); that other changes happen in order, as on ext4, is not assumed.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ class Disk:
         self._by_inode: dict[int, _File | _Directory] = {entries[0].inode: self._root}
         self._files: list[_File] = []
         self._renamings: dict[int, tuple[_Directory, list[_Step]]] = {}
+        self._made: dict[int, int] = {}  # by inode, the number of the entry
+        self._certain: set[int] = set()
         for number in range(1, end):
             self._follow(number, entries[number])
 
@@ -163,9 +165,11 @@ class Disk:
                 file.changes[number] = entry
         elif kind == Kind.SYNC:
             self._by_inode[entry.inode].synced = number
+            self._certain.add(self._made.get(entry.inode, number))
         elif kind == Kind.CREATE:
             made = self._by_inode[entry.inode] = _File()
             self._files.append(made)
+            self._made[entry.inode] = number
             self._rename(number, (*self._place(entry.path), made))
         elif kind == Kind.MKDIR:
             self._by_inode[entry.inode] = directory = _Directory()
@@ -204,7 +208,7 @@ class Disk:
         """What each directory holds on the disk."""
         found: _Names = {}
         unsynced = [number for number, (directory, _) in self._renamings.items() if number >= directory.synced]
-        lost = set(unsynced) - choice.happened(unsynced)
+        lost = set(unsynced) - choice.happened(unsynced) - self._certain
         for number, (_, steps) in self._renamings.items():
             if number in lost:
                 continue

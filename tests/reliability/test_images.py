@@ -93,3 +93,8 @@ def test_a_store_fits_what_was_told_of_its_commits():
         events = [first, Ended("applied"), second, Ended(outcome)]
         states = [{}, before, after, {**before, **after}]
         assert [state for state in states if fits(state, events)] == fitting
+
+
+def test_the_sync_of_a_new_file_makes_its_name_certain(tmp_path):
+    """A new file that was synced has no name: file systems keep it, and RocksDB relies on that."""
+    assert all(each == {"file": OLD} for each in images([TOP, CREATED, written(OLD), SYNCED], tmp_path, 40))
