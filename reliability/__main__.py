@@ -15,7 +15,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from reliability import corruption, diskfull, failures, faultio, histories, kills, mapgrowth, powerloss, scoreboard
+from reliability import (
+    corruption,
+    diskfull,
+    failures,
+    faultio,
+    fuzzing,
+    guards,
+    histories,
+    kills,
+    lifetimes,
+    mapgrowth,
+    powerloss,
+    scoreboard,
+)
 from reliability.scoreboard import Row
 
 Harness = Callable[[str, Path, int], Row]
@@ -27,7 +40,10 @@ ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
     4: (corruption.run, {"lmdb": 1_000, "rocksdb": 1_000}, 40),
     5: (diskfull.run, {"lmdb": 60, "rocksdb": 60}, 3),
     7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
+    8: (lifetimes.run, {"memory": 1_000, "lmdb": 1_000, "rocksdb": 1_000}, 12),
+    9: (fuzzing.run, {"any": 5_000_000}, 60_000),
     11: (mapgrowth.run, {"lmdb": 100_000}, 4_000),
+    12: (guards.run, {"lmdb": 1_000, "rocksdb": 1_000}, 4),
 }
 """By number: the harness, how often it tries on each engine, and how often in the short form."""
 
@@ -46,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run rows and print the scoreboard."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", type=int, choices=list(ROWS), action="append", help="only this row; repeatable")
-    parser.add_argument("--engine", choices=("lmdb", "rocksdb"), action="append", help="only this engine")
+    parser.add_argument(
+        "--engine", choices=("memory", "lmdb", "rocksdb", "any"), action="append", help="only this engine"
+    )
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--tries", type=int, help="how often, in place of the row's own number")
     parser.add_argument("--minutes", type=float, help="begin no further try of rows 2, 3 and 5 after so many of a row")

@@ -8,18 +8,17 @@ filled and ends within one function on one thread, as LMDB's lock belongs to the
 from __future__ import annotations
 
 import secrets
-import struct
 import threading
 import time
 import traceback
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from kvdialect import exc
-from kvdialect.storage import expectations
+from kvdialect.storage import expectations, tokens
 from kvdialect.storage.batch import Deletion, WriteBatch
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
@@ -31,10 +30,6 @@ from kvdialect.storage.lmdb.reading import LmdbScan, verify_all
 
 if TYPE_CHECKING:
     from kvdialect.storage.lmdb.engine import LmdbEngine
-
-_number = struct.Struct(">QQ")
-_TOKENS_KEPT: Final = 256
-_TOKEN_SECONDS: Final = 30 * 86400
 
 
 class _Request(Request):
@@ -235,13 +230,10 @@ class Committer:
     def _put_token(self, txn: lmdb.Transaction) -> None:
         """Write the number of this commit under this writer's name, so that its outcome can be looked up later."""
         if self._sequence == 0:
-            tokens = list(prefixed(txn, self._engine.own, TOKEN))
-            if len(tokens) > _TOKENS_KEPT:
-                for key, value in tokens:
-                    if _number.unpack(value)[1] < time.time() - _TOKEN_SECONDS:
-                        txn.delete(key, db=self._engine.own)
+            for key in tokens.outdated(prefixed(txn, self._engine.own, TOKEN)):
+                txn.delete(key, db=self._engine.own)
         self._sequence += 1
-        txn.put(TOKEN + self._writer_id, _number.pack(self._sequence, int(time.time())), db=self._engine.own)
+        txn.put(TOKEN + self._writer_id, tokens.written(self._sequence), db=self._engine.own)
 
     def _token(self) -> bytes:
         return self._writer_id + self._sequence.to_bytes(8, "big")
@@ -254,7 +246,7 @@ class Committer:
             return "unknown"
         with self._engine.begin_read() as txn:
             raw = txn.get(TOKEN + token[:8], None, self._engine.own)
-        reached = _number.unpack(raw)[0] if raw is not None else 0
+        reached = tokens.reached(raw, **self._engine.facts("commit_outcome"))
         return "applied" if reached >= int.from_bytes(token[8:], "big") else "not_applied"
 
     def _finish(self, txn: lmdb.Transaction, requests: list[_Request]) -> None:

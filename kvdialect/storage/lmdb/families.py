@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import takewhile
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import lmdb
 import msgspec
 
+from kvdialect import exc
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import Engine
 from kvdialect.storage.options import RESERVED_FAMILY
@@ -23,9 +24,9 @@ TOKEN: Final = b"t"
 class Place(msgspec.Struct, frozen=True):
     """Where a family lives; kept in the store's own database."""
 
-    database: str
-    tag: int | None
-    seed: int
+    database: Annotated[str, msgspec.Meta(min_length=1)]
+    tag: Annotated[int, msgspec.Meta(ge=0, le=255)] | None
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
 @attrs.frozen(slots=True)
@@ -71,5 +72,23 @@ def prefixed(txn: lmdb.Transaction, db: Any, prefix: bytes) -> Iterator[Pair]:
 
 
 def places(txn: lmdb.Transaction, own: Any) -> dict[str, Place]:
-    """Where each family lives, by name, read from the library's own database."""
-    return {key[1:].decode(): msgspec.msgpack.decode(raw, type=Place) for key, raw in prefixed(txn, own, PLACE)}
+    """Where each family lives, by name, read from the library's own database.
+
+    Raises:
+        Corruption: if what stands there is damaged.
+    """
+    return dict(place_of(key, raw) for key, raw in prefixed(txn, own, PLACE))
+
+
+def place_of(key: bytes, raw: bytes) -> tuple[str, Place]:
+    """A family's name, and where it lives, as the library's own database has it. Errors are those of :func:`places`."""
+    try:
+        return key[1:].decode(), _decode_place(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise exc.Corruption(
+            f"where the column family {exc.shown(key[1:])} lives is damaged: {error} (restore a backup)",
+            engine="lmdb", operation="open", cf=RESERVED_FAMILY, key=key,
+        ) from error  # fmt: skip
+
+
+_decode_place: Final = msgspec.msgpack.Decoder(Place).decode

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rocksdict
 
 from kvdialect import exc
-from kvdialect.storage import expectations
+from kvdialect.storage import expectations, tokens
 from kvdialect.storage.batch import Deletion, WriteBatch
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
@@ -33,11 +32,8 @@ if TYPE_CHECKING:
 
 # Key of the number of a writer's last commit, in the library's own family.
 _TOKEN: Final = b"\xfft"
-_number = struct.Struct(">QQ")
-_TOKENS_KEPT: Final = 256
 _STALL_SECONDS: Final = 60.0
 _LITTLE_SPACE: Final = 256 << 20
-_TOKEN_SECONDS: Final = 30 * 86400
 
 
 class _Sync(Request):
@@ -156,7 +152,7 @@ class Committer:
             attempt.token = self._token(sequence)
             native.put(
                 _TOKEN + self._writer_id,
-                _number.pack(sequence, int(time.time())),
+                tokens.written(sequence),
                 engine.known[RESERVED_FAMILY].handle,
             )
             try:
@@ -376,21 +372,17 @@ class Committer:
         if token[:8] in self._own_writers:
             return "unknown"  # the log may hold what the memtables do not; reopening decides
         raw = self._engine.get(RESERVED_FAMILY, _TOKEN + token[:8])
-        reached = _number.unpack(raw)[0] if raw is not None else 0
+        reached = tokens.reached(raw, **self._engine.facts("commit_outcome"))
         return "applied" if reached >= int.from_bytes(token[8:], "big") else "not_applied"
 
     def sweep(self) -> None:
         """Remove the tokens of writers long gone."""
-        tokens = [
-            pair for chunk in RocksDBScan(self._engine, None, RESERVED_FAMILY, _TOKEN, None, False) for pair in chunk
-        ]
-        if len(tokens) > _TOKENS_KEPT:
-            old = WriteBatch()
-            for key, value in tokens:
-                if _number.unpack(value)[1] < time.time() - _TOKEN_SECONDS:
-                    old.delete(RESERVED_FAMILY, key)
-            if old:
-                self.commit(old)
+        old = WriteBatch()
+        scan = RocksDBScan(self._engine, None, RESERVED_FAMILY, _TOKEN, None, False)
+        for key in tokens.outdated(pair for chunk in scan for pair in chunk):
+            old.delete(RESERVED_FAMILY, key)
+        if old:
+            self.commit(old)
 
 
 def _free_bytes(path: str) -> int:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from kvdialect import exc, open_backend
+from kvdialect import Mapped, Session, create_engine, exc, field, mapped, open_backend, registry
 from kvdialect.storage import WriteBatch
 
 pytestmark = pytest.mark.engine("lmdb")
@@ -84,6 +84,32 @@ def test_file_does_not_grow_without_old_readers(url):
             list(backend.scan("a"))
 
         assert backend.stats()["used_bytes"] <= before * 2
+
+
+def test_file_does_not_grow_by_what_a_session_reads(url):
+    """A session that reads and then writes has let go of its read transaction: its commit can reuse old pages."""
+    models = registry()
+
+    @mapped(models)
+    class Page:
+        __tablename__ = "pages"
+        id: Mapped[int] = field(primary_key=True)
+        body: Mapped[bytes]
+
+    with create_engine(f"{url}?durability=none") as engine:
+        models.create_all(engine)
+
+        def overwrite(times):
+            for number in range(times):
+                with Session(engine) as session, session.begin():
+                    session.get(Page, 1)
+                    session.merge(Page(1, bytes([number % 256]) * 100_000))
+
+        overwrite(50)
+        before = engine.stats()["used_bytes"]
+        overwrite(200)
+
+        assert engine.stats()["used_bytes"] <= before * 1.2
 
 
 def test_age_of_the_oldest_snapshot_is_visible(url):

@@ -253,6 +253,56 @@ def test_one_thread_makes_one_write_and_one_sync_a_commit(tapped: Any) -> None:
     assert (database.calls["write"], database.calls["flush_wal"]) == (5, 5)
 
 
+def test_threads_write_while_another_syncs(store: Open) -> None:
+    """The driver was asked to sync within its write, which keeps Python's lock for as long as the disk takes."""
+    backend = store()
+    engine: Any = backend.engine  # type: ignore[attr-defined]
+    asked: list[bool] = []
+
+    class Asked(Database):
+        def write(self, batch: Any, options: Any) -> None:
+            asked.append(options.sync)
+            self.native.write(batch, options)
+
+    engine.database = Asked(engine.database)
+    backend.put("a", b"k", b"v")
+
+    assert asked == [False]
+    assert engine.database.calls["flush_wal"] == 1
+
+
+def test_the_wait_for_another_thread_is_bounded(store: Open) -> None:
+    """A writer waited longer than lock_timeout behind another thread, which may never end."""
+    backend = store(["a"], lock_timeout=0.2)
+    engine: Any = backend.engine  # type: ignore[attr-defined]
+    with engine.commit_lock, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(backend.put, "a", b"k", b"v")
+        error = waiting.exception(timeout=PATIENCE)
+
+    assert isinstance(error, exc.LockTimeout)
+    assert error.retryable
+    assert backend.get("a", b"k") is None
+    backend.put("a", b"k", b"w")
+    assert backend.get("a", b"k") == b"w"
+
+
+def test_a_stalled_batch_is_written_as_a_new_one(tapped: Any) -> None:
+    """A write that RocksDB had no room for was tried again with the driver's batch, which is good for one write."""
+    backend, database = tapped()
+    stalls = [1, 2]
+
+    def stall() -> None:
+        # The driver's write has used the batch up; that it was applied too does no harm to a put.
+        if stalls.pop():
+            raise Exception("Result incomplete: Write stall")  # noqa: TRY002 - as the driver does
+
+    database.after["write"] = lambda: stall() if stalls else None
+    backend.batch_write(WriteBatch().put("a", b"k", b"v").put("b", b"k", b"w"))
+
+    assert database.calls["write"] == 3
+    assert (backend.get("a", b"k"), backend.get("b", b"k")) == (b"v", b"w")
+
+
 @pytest.mark.parametrize("durability", ["wal", "none"])
 def test_weaker_durability_makes_no_sync(tapped: Any, durability: str) -> None:
     """With ``durability=wal`` or ``none`` a commit synced the log."""
