@@ -28,6 +28,7 @@ from reliability import (
     mapgrowth,
     powerloss,
     scoreboard,
+    soak,
 )
 from reliability.scoreboard import Row
 
@@ -42,6 +43,7 @@ ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
     7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
     8: (lifetimes.run, {"memory": 1_000, "lmdb": 1_000, "rocksdb": 1_000}, 12),
     9: (fuzzing.run, {"any": 5_000_000}, 60_000),
+    10: (soak.run, {"lmdb": 1_200, "rocksdb": 1_200}, 6),
     11: (mapgrowth.run, {"lmdb": 100_000}, 4_000),
     12: (guards.run, {"lmdb": 1_000, "rocksdb": 1_000}, 4),
 }

@@ -282,7 +282,8 @@ def decode_object(data: bytes) -> None:
             ):
                 try:
                     read()
-                except exc.SerializationError:
+                except (exc.SerializationError, exc.DataError):
+                    # The second: JSON with a key that is no text decodes, and is told when it would be written again.
                     session.rollback()
     finally:
         if before is None:
@@ -318,12 +319,16 @@ def decode_catalog(data: bytes) -> None:
         pass
 
 
+@cache
+def _reserved() -> dict[bytes, bytes]:
+    return dict(store().backend.scan(RESERVED_FAMILY))
+
+
 class _Reader:
     """The reserved family, with one pair as it was found."""
 
     def __init__(self, key: bytes, value: bytes) -> None:
-        self.pairs = dict(store().backend.scan(RESERVED_FAMILY))
-        self.pairs[key] = value
+        self.pairs = {**_reserved(), key: value}
 
     def get(self, _cf: str, key: bytes) -> bytes | None:
         return self.pairs.get(key)
@@ -336,7 +341,8 @@ def decode_catalog_pair(data: bytes) -> None:
     """The whole catalog, with one pair that is anything."""
     _, key, value = _parted(data, 1)
     try:
-        Catalog.load(_Reader(b"catalog/" + key, value))  # type: ignore[arg-type]
+        before = attrs.evolve(store().catalog, raw_version=b"an earlier one")
+        Catalog.load(_Reader(b"catalog/" + key, value), before)  # type: ignore[arg-type]
     except (exc.Corruption, exc.StoreFormatError):
         pass
 

@@ -144,11 +144,11 @@ GUARDS = (
           (_L + "damage.py::test_flipped_checksum_is_noticed",)),
     Guard(10, "a snapshot's get tests it", "storage/lmdb/reading.py",
           "            return checksums.value(key, raw, family.seed)\n", "            return raw[:-4]\n",
-          (_L + "damage.py::test_flipped_checksum_is_noticed",)),
+          (_L + "damage.py::test_every_read_notices_a_flipped_checksum",)),
     Guard(10, "a scan tests it", "storage/lmdb/reading.py",
           "            return checksums.pairs(chunk, len(family.tag), family.seed)\n",
           "            return [(key[len(family.tag) :], value[:-4]) for key, value in chunk]\n",
-          (_L + "damage.py::test_flipped_checksum_is_noticed",)),
+          (_L + "damage.py::test_every_read_notices_a_flipped_checksum",)),
     Guard(10, "many at once are tested", "storage/lmdb/reading.py",
           "        return checksums.values(keys, raws, family.seed)\n",
           "        return [raw and raw[:-4] for raw in raws]\n",
@@ -208,7 +208,7 @@ GUARDS = (
     # ---- 16: a write transaction that outlives its call blocks the next writer
     Guard(16, "a transaction that failed is ended at once", "storage/lmdb/commit.py",
           "    link: BaseException | None = error\n", "    return\n    link: BaseException | None = error\n",
-          (_L + "commits.py::test_no_transaction_outlives_its_call",)),
+          (_L + "commits.py::test_an_error_that_is_kept_holds_no_transaction",)),
     # ---- 17: LMDB waits for ever for a second writer
     Guard(17, "the wait for another process is bounded", "storage/lmdb/engine.py",
           "            if not lock.acquire(timeout, waiting=interrupts.deliver):", "            if not lock.acquire(1e9):",
@@ -301,7 +301,7 @@ GUARDS = (
           (_L + "readers.py::test_file_does_not_grow_without_old_readers",)),
     Guard(24, "a session ends its snapshot before it writes", "store/transaction.py",
           "            self._end_snapshot()\n            for attempt", "            for attempt",
-          (_L + "readers.py::test_file_does_not_grow_by_what_a_session_reads",)),
+          (_L + "readers.py::test_a_session_has_let_go_of_its_snapshot_when_it_commits",)),
     # ---- 25: options that lose data
     Guard(25, "unsafe options are refused by name", "storage/options.py",
           "        if name not in known and name in _UNSAFE:", "        if False:",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -102,6 +102,29 @@ def qualified(sql: str, schema: str) -> str:
     while found[at].word in ("UNIQUE", "TABLE", "INDEX", "VIEW", "IF", "NOT", "EXISTS", "TEMP", "TEMPORARY"):
         at += 1
     return f"{sql[: found[at].start]}{quoted(schema)}.{sql[found[at].start :]}"
+
+
+_CREATES: Final = {"TABLE": ("TABLE",), "INDEX": ("INDEX", "UNIQUE"), "VIEW": ("VIEW",)}
+
+
+def stored(sql: str, kind: Literal["TABLE", "INDEX", "VIEW"], schema: str) -> str:
+    """A CREATE statement out of the catalog, with its object in a schema: the one statement that it may be.
+
+    What stands in a store is data from outside: a text with another statement behind it would be run as well, and
+    ATTACH or VACUUM INTO write files.
+
+    Raises:
+        Corruption: if it is anything else.
+    """
+    try:
+        words = [token.word for token in tokenize(sql)]
+    except exc.Error:
+        words = []
+    if len(words) < 3 or words[0] != "CREATE" or words[1] not in _CREATES[kind] or ";" in words or "\0" in sql:
+        raise exc.Corruption(
+            f"the catalog has {sql!r:.80} where one CREATE {kind} is expected (restore a backup)", statement=sql
+        )
+    return qualified(sql, schema)
 
 
 def is_constant(default: str) -> bool:

@@ -164,7 +164,7 @@ class Shadow:
             )
         self.loaded[key] = wanted
         if isinstance(wanted, View):
-            statement = ddltext.qualified(wanted.statement, schema)
+            statement = ddltext.stored(wanted.statement, "VIEW", schema)
             self.ensure(ddltext.identifiers(wanted.statement) - {name.lower()})
             self.db.execute(statement)
             self.main.execute(statement)
@@ -175,14 +175,14 @@ class Shadow:
 
     def _create_shadow(self, definition: TableDefinition, schema: str) -> None:
         if definition.statement is None:
-            self.db.execute(recordtables.create_statement(definition))
+            self.db.execute(ddltext.stored(recordtables.create_statement(definition), "TABLE", schema))
             for statement in recordtables.index_statements(definition):
-                self.db.execute(statement)
+                self.db.execute(ddltext.stored(statement, "INDEX", schema))
             return
-        self.db.execute(ddltext.qualified(definition.statement, schema))
+        self.db.execute(ddltext.stored(definition.statement, "TABLE", schema))
         for index in definition.indexes:
             if index.statement is not None:
-                self.db.execute(ddltext.qualified(index.statement, schema))
+                self.db.execute(ddltext.stored(index.statement, "INDEX", schema))
 
     def unload(self, key: str) -> None:
         """Forget a table or a view."""

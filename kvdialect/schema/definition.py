@@ -89,6 +89,10 @@ class IndexDefinition:
         return tuple(part.name for part in self.parts)
 
 
+ACTIONS: Final = frozenset({"CASCADE", "RESTRICT", "NO ACTION", "SET NULL", "SET DEFAULT"})
+"""What SQL knows to do with rows that refer to one that goes, in upper case."""
+
+
 @attrs.frozen(kw_only=True)
 class ForeignKeyDefinition:
     """A foreign key as declared; kept for the SQL door and for relationships.

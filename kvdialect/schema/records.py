@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import keyword
 import sys
 import types
 import typing
+import unicodedata
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, dataclass_transform, overload
@@ -445,7 +447,12 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
             " make the attrs class"
         )
     if not attribute.name.isidentifier() or attribute.name.startswith("_"):
-        raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a field's name does not begin with an underscore")
+        raise exc.ArgumentError(
+            f"{cls.__name__}.{attribute.name}: a field's name is an identifier and does not begin with an underscore"
+        )
+    if keyword.iskeyword(attribute.name) or unicodedata.normalize("NFKC", attribute.name) != attribute.name:
+        # As code writes it, it would be another name, or none.
+        raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a field cannot have this name in Python's code")
     if options.name is not None and options.name != attribute.name:
         raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a column has the name of its field")
     annotation = _evaluated(cls, attribute.name, attribute.type, frame)

@@ -109,7 +109,7 @@ def read_marker(path: str) -> Marker | None:
     else:
         try:
             return msgspec.json.decode(raw, type=Marker)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise exc.StoreFormatError(
                 f"the marker {MARKER} in {path} cannot be read: {error} (restore it from a backup)", path=path
             ) from error

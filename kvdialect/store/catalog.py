@@ -206,7 +206,7 @@ def _views(reader: Reader, known: Mapping[str, View]) -> Mapping[str, View]:
     for key, raw in reader.prefix_scan(RESERVED_FAMILY, VIEW):
         try:
             view = _decode_view(raw)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise exc.Corruption(
                 f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {error} (restore a backup)",
                 cf=RESERVED_FAMILY, key=key,

@@ -15,8 +15,10 @@ import attrs
 import msgspec
 
 from kvdialect import exc
+from kvdialect.codec.dynamic import COLLATIONS
 from kvdialect.codec.kinds import Kind, kind_from_spec
 from kvdialect.schema.definition import (
+    ACTIONS,
     MISSING,
     FieldDefinition,
     ForeignKeyDefinition,
@@ -26,7 +28,7 @@ from kvdialect.schema.definition import (
 )
 from kvdialect.schema.evolution import dump_default, load_default
 from kvdialect.schema.trees import decode_tree, encode_tree
-from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions
+from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, check_family_name
 from kvdialect.store.table import StoredTable
 
 ENTRY: Final = 1
@@ -290,6 +292,12 @@ def _entry_in(stored: _Entry, raw: bytes) -> TableEntry:
     names = {index.name for index in indexes}
     if stored.layout == "record":
         names.add(stored.name)
+        for name in names:
+            check_family_name(name)
+    for key in stored.foreign_keys:
+        for action in (key.ondelete, key.onupdate):
+            if action is not None and action.upper() not in ACTIONS:
+                raise ValueError(f"a foreign key says ON DELETE or ON UPDATE {action!r:.40}")
     if len(names) != len(indexes) + (stored.layout == "record"):
         raise ValueError("two indexes, or an index and the table, have one name")
     definition = TableDefinition(
@@ -354,6 +362,9 @@ def _index_in(stored: _Index, kinds: Mapping[str, Kind]) -> IndexDefinition:
     if not names:
         raise ValueError(f"{what} has no columns")
     _known([*names, *stored.include], kinds, what)
+    for part in stored.parts:
+        if part.collation not in COLLATIONS:
+            raise ValueError(f"{what} has the collation {part.collation!r:.40}")
     where = None if stored.where is None else decode_tree(stored.where, kinds)
     return IndexDefinition(
         name=stored.name,

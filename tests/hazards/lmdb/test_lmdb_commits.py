@@ -437,3 +437,15 @@ def test_no_transaction_outlives_its_call(url):
         assert time.monotonic() - started < 5
         assert len(kept) == 2
         assert backend.get("a", b"k2") is None
+
+
+def test_an_error_that_is_kept_holds_no_transaction(url):
+    """The traceback of a commit that failed kept its write transaction alive, and the next writer waited for ever."""
+    with open_backend(f"{url}?map_size=256KiB&lock_timeout=5", ["a"]) as backend:
+        with pytest.raises(exc.MapFull) as kept:
+            backend.put("a", b"k", bytes(1 << 20))
+
+        in_threads(lambda: backend.put("a", b"k", b"v"))
+
+        assert backend.get("a", b"k") == b"v"
+        assert kept.value.__traceback__ is not None

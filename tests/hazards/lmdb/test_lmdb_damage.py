@@ -104,6 +104,31 @@ def test_flipped_checksum_is_noticed(url, path):
     assert (caught.value.cf, caught.value.key, caught.value.path) == ("a", b"key 00007", path)
 
 
+READS = {
+    "get": lambda reader: reader.get("a", b"key 00007"),
+    "multi_get": lambda reader: reader.multi_get("a", [b"key 00006", b"key 00007"]),
+    "scan": lambda reader: list(reader.scan("a", b"key 00005", b"key 00009")),
+    "scan backwards": lambda reader: list(reader.scan("a", b"key 00005", b"key 00009", reverse=True)),
+    "prefix_scan": lambda reader: list(reader.prefix_scan("a", b"key 0000")),
+}
+
+
+@pytest.mark.parametrize("of", ["backend", "snapshot"])
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_every_read_notices_a_flipped_checksum(url, path, read, of):
+    """One way of reading gave a value whose checksum does not hold."""
+    fill(url)
+    file = Path(path, "data.mdb")
+    data = bytearray(file.read_bytes())
+    data[data.find(ROWS[b"key 00007"]) + len(ROWS[b"key 00007"]) + 1] ^= 1
+    file.write_bytes(data)
+
+    with open_backend(url) as backend:
+        reader = backend if of == "backend" else backend.snapshot()
+        with pytest.raises(exc.Corruption):
+            read(reader)
+
+
 def test_expectation_on_a_damaged_value_is_corruption(url, path):
     """A conflict would send the program into retrying for ever, and nothing of the batch is applied."""
     fill(url)
