@@ -15,6 +15,7 @@ from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.kinds import Kind
 from kvdialect.schema.definition import (
+    ACTIONS,
     MISSING,
     FieldDefinition,
     ForeignKeyDefinition,
@@ -248,6 +249,9 @@ def _where(table: sa.Table, where: Any, index: str, kinds: Mapping[str, Kind]) -
 
 def _foreign_key(constraint: sa.ForeignKeyConstraint) -> ForeignKeyDefinition:
     targets = [element.target_fullname.rpartition(".") for element in constraint.elements]
+    for option, action in (("ondelete", constraint.ondelete), ("onupdate", constraint.onupdate)):
+        if action is not None:
+            _choice(action.upper(), sorted(ACTIONS), f"{option} of a foreign key to {targets[0][0]}")
     return ForeignKeyDefinition(
         columns=tuple(_text(column.name) for column in constraint.columns),
         table=targets[0][0],

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import keyword
 import sys
 import types
 import typing
@@ -450,8 +449,8 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
         raise exc.ArgumentError(
             f"{cls.__name__}.{attribute.name}: a field's name is an identifier and does not begin with an underscore"
         )
-    if keyword.iskeyword(attribute.name) or unicodedata.normalize("NFKC", attribute.name) != attribute.name:
-        # As code writes it, it would be another name, or none.
+    if unicodedata.normalize("NFKC", attribute.name) != attribute.name:
+        # Python reads names in code as their normal form: written there it would be another one.
         raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a field cannot have this name in Python's code")
     if options.name is not None and options.name != attribute.name:
         raise exc.ArgumentError(f"{cls.__name__}.{attribute.name}: a column has the name of its field")

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from kvdialect import exc
 from kvdialect.storage import StorageBackend, WriteBatch
+from kvdialect.storage.registry import open_backend
 from kvdialect.testing.suites.base import FAMILIES, OpenStore, Suite, contents, fill, needs
 
 CALLS: dict[str, Callable[[StorageBackend], object]] = {
@@ -35,6 +37,20 @@ def _shared(open_store: OpenStore) -> tuple[StorageBackend, StorageBackend]:
     if first.path is None:
         pytest.skip(f"{first.name}: backend.path is None, so two opens are two stores")
     return first, open_store()
+
+
+def _backed_up(backend: StorageBackend, target: Path) -> None:
+    """Back up to a path; a backend that has no files must say so, and there is no more to test then."""
+    try:
+        backend.backup(target)
+    except exc.NotSupportedError:
+        assert not target.exists()
+        pytest.skip(f"{backend.name}: backup() is not supported")
+
+
+def _opened_at(backend: StorageBackend, path: Path) -> StorageBackend:
+    """The store of the same engine at another path, with its families as they are there."""
+    return open_backend(URL.create(backend.name, database=str(path)))
 
 
 class LifecycleSuite(Suite):
@@ -142,6 +158,53 @@ class LifecycleSuite(Suite):
             assert [key for key, _ in backend.scan("a")] == [b"%d" % n for n in range(number)]
             backend.put("a", b"%d" % number, b"")
             backend.close()
+
+    def test_a_backup_is_a_store_of_one_moment(self, open_store: OpenStore, tmp_path: Path) -> None:
+        """A copy must hold all that was committed before it and nothing since, and open and take writes like any."""
+        backend = open_store()
+        for cf in FAMILIES:
+            fill(backend, cf, {b"%04d" % n: cf.encode() for n in range(500)})
+        backend.batch_write(WriteBatch().delete("a", b"0100").add("b", b"n", 41))
+        before = contents(backend)
+        target = tmp_path / "copies" / "store"
+        _backed_up(backend, target)
+        backend.put("a", b"after", b"v")
+
+        with _opened_at(backend, target) as copied:
+            assert contents(copied) == before
+            assert copied.get("a", b"after") is None
+            copied.batch_write(WriteBatch().add("b", b"n", 1).put("a", b"0100", b"again"))
+            assert copied.get("b", b"n") == (42).to_bytes(8, "big")
+        assert backend.get("a", b"0100") is None
+        assert backend.get("a", b"after") == b"v"
+
+    def test_a_backup_overwrites_nothing(self, open_store: OpenStore, tmp_path: Path) -> None:
+        """A copy to where a store or anything else is must be refused, and leave that and the store as they are."""
+        backend = open_store()
+        backend.put("a", b"k", b"v")
+        target, other = tmp_path / "copy", tmp_path / "other"
+        _backed_up(backend, target)
+        other.mkdir()
+        (other / "file").write_text("of somebody")
+        backend.put("a", b"k", b"w")
+
+        with pytest.raises(exc.ArgumentError):
+            backend.backup(target)
+        with pytest.raises(exc.NotAStore):
+            backend.backup(other)
+        assert [entry.name for entry in other.iterdir()] == ["file"]
+        with _opened_at(backend, target) as copied:
+            assert copied.get("a", b"k") == b"v"
+        assert sorted(entry.name for entry in tmp_path.iterdir() if "creating" in entry.name) == []
+
+    def test_a_backup_is_refused_after_close(self, open_store: OpenStore, tmp_path: Path) -> None:
+        """A closed store must not be copied, nor anything be left where the copy would be."""
+        backend = open_store()
+        backend.close()
+
+        with pytest.raises((exc.StoreClosed, exc.NotSupportedError)):
+            backend.backup(tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
 
     def test_counters_outlive_the_store(self, open_store: OpenStore) -> None:
         """An addition after reopening must go on from the value stored."""
