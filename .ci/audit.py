@@ -50,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     found = vulnerable(report)
     audited = [each for each in report["dependencies"] if "vulns" in each]
+    if not audited and not done.returncode:
+        # An index that mirrors packages may have nothing of what is known about them.
+        print(f"dependencies not audited: the service knows none of {len(report['dependencies'])} packages")
+        return 0
     print(f"{len(audited)} packages audited, {len(found)} vulnerabilities found", *found, sep="\n")
     return 1 if found or done.returncode else 0
 

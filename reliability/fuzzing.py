@@ -70,11 +70,12 @@ def _fed(name: str, folder: Path, runs: int, seed: int, fault: str) -> tuple[int
 
 def feed(name: str, runs: str, seed: str, fault: str) -> None:
     """The program that feeds one target."""
+    seconds = 2 if fault else SECONDS_EACH
     try:
         import atheris
     except ImportError:
         decode, corpus = _prepared(name, fault)
-        _mutate(decode, corpus, int(runs), int(seed))
+        _mutate(decode, corpus, int(runs), int(seed), seconds)
         return
     with atheris.instrument_imports(include=["kvdialect"], enable_loader_override=False):
         import kvdialect.dialect.connection  # noqa: F401 - what is imported later is instrumented late, or not at all
@@ -82,7 +83,7 @@ def feed(name: str, runs: str, seed: str, fault: str) -> None:
     os.mkdir("corpus")
     for number, data in enumerate(corpus):
         Path("corpus", str(number)).write_bytes(data)
-    limits = [f"-timeout={SECONDS_EACH}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={_LONGEST}"]
+    limits = [f"-timeout={seconds}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={_LONGEST}"]
     atheris.Setup([sys.argv[0], f"-runs={runs}", f"-seed={seed}", *limits, "corpus"], decode)
     atheris.Fuzz()
 
@@ -97,7 +98,7 @@ def _prepared(name: str, fault: str) -> tuple[Callable[[bytes], object], list[by
     return target.decode, corpus
 
 
-def _mutate(decode: Callable[[bytes], object], corpus: list[bytes], runs: int, seed: int) -> None:
+def _mutate(decode: Callable[[bytes], object], corpus: list[bytes], runs: int, seed: int, seconds: int) -> None:
     """Feed mutations of the corpus, within limits of time and memory."""
     import resource
     import signal
@@ -107,7 +108,7 @@ def _mutate(decode: Callable[[bytes], object], corpus: list[bytes], runs: int, s
     for number in range(runs):
         data = mutated(rng, corpus) if number >= len(corpus) else corpus[number]
         if number % 64 == 0:
-            signal.alarm(SECONDS_EACH)
+            signal.alarm(seconds)
         try:
             decode(data)
         except BaseException:

@@ -214,7 +214,7 @@ GUARDS = (
           "            if not lock.acquire(timeout, waiting=interrupts.deliver):", "            if not lock.acquire(1e9):",
           (_L + "commits.py::test_wait_for_another_process_is_bounded",)),
     Guard(17, "the wait for another thread is bounded", "storage/lmdb/engine.py",
-          "                if time.monotonic() >= deadline:\n                    raise self.lock_timeout", 
+          "                if time.monotonic() >= deadline:\n                    raise self.lock_timeout",
           "                if False:\n                    raise self.lock_timeout",
           (_L + "commits.py::test_wait_for_another_thread_is_bounded",)),
     Guard(17, "a wait hears Ctrl-C", "storage/lmdb/engine.py",

@@ -87,7 +87,7 @@ def _tried(
                 fault()
             return _case(url, SUBJECTS[subject], EVENTS[event]).encode()
 
-        answer = Child(work, _PATIENCE if fault is None else 4).answer()
+        answer = Child(work, _PATIENCE if fault is None else 3).answer()
         if isinstance(answer, int):
             return "hangs" if answer == signal.SIGALRM else "signals"
         return answer.decode()
@@ -366,10 +366,11 @@ def _left(url: str, subject: str, event: str) -> Outcome:
     if done.returncode or done.stderr:
         return f"status {done.returncode}: {done.stderr[-1500:]}"
     if url != "memory://":
-        answer = Child(
-            lambda: (_afterwards(url, Held(create_engine(url), None, adds=NEW), "typed") or "").encode(), _PATIENCE
-        )
-        return answer.told().decode() or "right"
+
+        def look() -> bytes:
+            return (_afterwards(url, Held(create_engine(url), None, adds=NEW), "typed") or "").encode()
+
+        return Child(look, _PATIENCE).told().decode() or "right"
     return "right"
 
 

@@ -307,13 +307,14 @@ WORKS: dict[str, Callable[[Engine, Any, random.Random], None]] = {
     "SQL transactions": _sql,
 }
 
-LEAKS: dict[str, Callable[[Engine], object]] = {
-    "snapshots that are kept": lambda engine: engine.backend.snapshot(),
-    "iterators that are kept": lambda engine: _begun(engine),
-}
-
 
 def _begun(engine: Engine) -> object:
     pairs = engine.backend.scan("notes")
     next(pairs, None)
     return pairs
+
+
+LEAKS: dict[str, Callable[[Engine], object]] = {
+    "snapshots that are kept": lambda engine: engine.backend.snapshot(),
+    "iterators that are kept": _begun,
+}

@@ -176,7 +176,8 @@ def _engine_use(held: Held) -> Any:
     found = idents(held.thing)
     with Session(held.thing) as session:
         first = session.get(Account, 0)
-    assert first is not None and values(first)[0] == "owner 0"
+    assert first is not None
+    assert values(first)[0] == "owner 0"
     return len(found)
 
 

@@ -276,7 +276,7 @@ def _follows(sort: SortKeys, token: _Token) -> Callable[[Any], bool]:
                 here, there = item[number], before[number]
                 if here != there:
                     return bool(here < there if descending else here > there)
-        except TypeError as error:
+        except (TypeError, ArithmeticError) as error:  # another type, or a signalling NaN
             raise _garbled() from error
         return bool(item[-1][0] > place)
 

@@ -1,12 +1,17 @@
 """What stands in a store is data from outside: nothing of it is run, and what is damaged is a typed error."""
 
+import base64
 import json
+from decimal import Decimal
+from typing import Annotated
 
+import msgspec
 import pytest
-from sqlalchemy import text
+import sqlalchemy as sa
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from kvdialect import Mapped, create_engine, exc, field, mapped, registry
+from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry
 from kvdialect.storage.options import RESERVED_FAMILY
 
 models = registry()
@@ -19,6 +24,7 @@ class Town:
     __tablename__ = "towns"
     id: Mapped[int] = field(primary_key=True)
     name: Mapped[str] = field(index=True)
+    money: Mapped[Annotated[Decimal, sa.Numeric(10, 2)]] = Decimal("1.00")
 
 
 @pytest.fixture
@@ -113,19 +119,16 @@ def test_a_catalog_nested_without_end_is_corruption(engine):
             engine.reload()
 
 
-@pytest.mark.parametrize("raw", [b'{"format":1,"engine":"l\xff","checksum":true}', b"[" * 100_000, b"", b"\0", b'{"a":1}'])
-def test_a_marker_that_is_anything_is_a_typed_error(tmp_path, raw):
+@pytest.mark.parametrize(
+    "raw", [b'{"format":1,"engine":"l\xff","checksum":true}', b"[" * 100_000, b"", b"\0", b'{"a":1}']
+)
+def test_a_marker_that_is_anything_is_a_typed_error(engine_name, tmp_path, raw):
     """The file that says what a store is ended opening in an error of Python's."""
+    if engine_name == "memory":
+        pytest.skip("a memory store has no marker; it is tested on lmdb and rocksdb")
     (tmp_path / "KVDIALECT").write_bytes(raw)
-    for name in ("lmdb", "rocksdb"):
-        try:
-            create_engine(f"{name}:///{tmp_path}")
-        except exc.BackendNotInstalled:
-            continue
-        except exc.StoreFormatError as error:
-            assert "cannot be read" in str(error)
-        else:
-            pytest.fail("it was opened")
+    with pytest.raises(exc.StoreFormatError, match="cannot be read"):
+        create_engine(f"{engine_name}:///{tmp_path}")
 
 
 @pytest.mark.engine("lmdb")
@@ -133,7 +136,7 @@ def test_a_marker_that_is_anything_is_a_typed_error(tmp_path, raw):
     "raw", [b"", b"\xc1", b"\x83", b"\x83\xa8database\xa1a\xa3tag\xcd\x01\x2c\xa4seed\x01", b"\x91" * 50_000]
 )
 def test_a_damaged_place_of_a_family_is_corruption(tmp_path, raw):
-    """LMDB's own pages have no checksum: where a family lives may say anything, and opening gave an error of msgspec."""
+    """LMDB's own pages have no checksum: opening gave an error of msgspec."""
     import lmdb
 
     from kvdialect import open_backend
@@ -145,7 +148,7 @@ def test_a_damaged_place_of_a_family_is_corruption(tmp_path, raw):
             assert txn.get(b"fa")
             txn.put(b"fa", raw)
 
-    with pytest.raises(exc.Corruption, match="where the column family 'a' lives|where the column family b'a' lives"):
+    with pytest.raises(exc.Corruption, match="where the column family"):
         open_backend(f"lmdb:///{tmp_path / 'store'}")
 
 
@@ -160,3 +163,41 @@ def test_a_damaged_commit_number_is_corruption():
     many = [(b"%d" % n, tokens.written(n)) for n in range(300)]
     assert tokens.outdated([*many, (b"bad", b"short")]) == [b"bad"]
     assert tokens.outdated(many[:10]) == []
+
+
+PLACES_IN_A_TOKEN = [
+    {"d": "sNaN"}, {"d": "1E+999999999999999999"}, {"f": "nan"}, {"f": "0x1p+99999"}, {"i": "9" * 1000},
+    {"i": "9" * 1001}, {"t": "2024-01-01T00:00:00+23:59"}, {"p": "9" * 300}, {"u": "x"}, {"__import__": "os"},
+    [[[[[]]]]],
+    "text", b"bytes", None, True, {"i": 5}, {}, {"i": "1", "d": "2"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES_IN_A_TOKEN, ids=lambda place: repr(place)[:30])
+def test_a_page_token_that_somebody_has_changed(place):
+    """A token comes back from outside: a place in it that is anything gives a page or ArgumentError, no other error."""
+    with create_engine("memory://") as engine:
+        models.create_all(engine)
+        statement = select(Town).order_by(Town.money)
+        with Session(engine) as session, session.begin():
+            session.add_all([Town(number, "x", Decimal(number)) for number in range(4)])
+        with Session(engine) as session:
+            token = session.page(statement, 2).next
+            data = msgspec.msgpack.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+            data[3] = [place]
+            changed = base64.urlsafe_b64encode(msgspec.msgpack.encode(data)).rstrip(b"=").decode()
+            try:
+                found = session.page(statement, 2, after=changed)
+            except exc.ArgumentError:
+                return
+
+    assert len(found) <= 2
+
+
+@pytest.mark.parametrize("token", ["", "a", "====", "\u00e9", "A" * 100_000, "k" * 32_768, "3d" * 16_000, 5, b"x"])
+def test_a_page_token_that_is_none(token):
+    """Nothing but ArgumentError, and no work that grows with what was given."""
+    with create_engine("memory://") as engine:
+        models.create_all(engine)
+        with Session(engine) as session, pytest.raises(exc.ArgumentError, match="page token"):
+            session.page(select(Town).order_by(Town.money), 2, after=token)
