@@ -384,9 +384,8 @@ def tokens_corpus() -> list[bytes]:
 def decode_page_token(data: bytes) -> None:
     """A token as it comes back, on one of several statements."""
     number = (data[0] if data else 0) % len(_STATEMENTS)
-    with Session(store()) as session:
-        with contextlib.suppress(exc.ArgumentError):
-            session.page(_STATEMENTS[number], 3, after=base64.urlsafe_b64encode(data[1:]).rstrip(b"=").decode())
+    with Session(store()) as session, contextlib.suppress(exc.ArgumentError):
+        session.page(_STATEMENTS[number], 3, after=base64.urlsafe_b64encode(data[1:]).rstrip(b"=").decode())
     with contextlib.suppress(exc.ArgumentError):
         paging._decoded(data[1:].decode("latin-1"))
 

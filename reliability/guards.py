@@ -8,6 +8,7 @@ crash or hang. On the copy as it is all must pass.
 
 from __future__ import annotations
 
+import compileall
 import os
 import random
 import shutil
@@ -69,6 +70,7 @@ def _copy_of(root: Path, tree: Path) -> Path:
             shutil.copytree(source, tree / name, ignore=ignored)
         else:
             shutil.copyfile(source, tree / name)
+    compileall.compile_dir(tree / "kvdialect", quiet=1)
     return tree
 
 

@@ -245,7 +245,7 @@ class Committer:
         if self.failed is not None:
             return "unknown"
         with self._engine.begin_read() as txn:
-            raw = txn.get(TOKEN + token[:8], None, self._engine.own)
+            raw: Any = txn.get(TOKEN + token[:8], None, self._engine.own)
         reached = tokens.reached(raw, **self._engine.facts("commit_outcome"))
         return "applied" if reached >= int.from_bytes(token[8:], "big") else "not_applied"
 

@@ -484,6 +484,23 @@ def test_a_failed_write_that_never_reached_the_log_is_not_applied(tapped: Any, s
     assert backend.commit_outcome(unknown.value.token or b"") == "not_applied"
 
 
+def test_a_later_commit_leaves_the_outcome_of_a_failed_one(tapped: Any, store: Open) -> None:
+    """After reopening, a commit that failed was said to be applied, as a later one had a higher number."""
+    backend, database = tapped()
+    database.before["write"] = fail("IO error: the device is gone")
+    with pytest.raises(exc.CommitOutcomeUnknown) as caught:
+        backend.put("a", b"k", b"v")
+    database.before.clear()
+    for number in range(3):
+        backend.put("a", b"later", b"%d" % number)
+    backend.close()
+
+    backend = store()
+    assert backend.get("a", b"k") is None
+    assert backend.commit_outcome(caught.value.token) == "not_applied"
+    assert backend.get("a", b"later") == b"2"
+
+
 def test_a_write_that_failed_after_the_log_is_applied(tapped: Any, store: Open) -> None:
     """After reopening, the token of a write that raised although it was logged does not say ``applied``."""
     backend, database = tapped()
@@ -689,3 +706,17 @@ def test_ctrl_c_at_any_moment_leaves_a_working_store(process: Start) -> None:
     )
 
     assert other.finish() == ["torn 0", "end b'v' True"]
+
+
+def test_what_a_traceback_keeps_of_a_snapshot_does_not_keep_the_store_open(store: Open) -> None:
+    """RocksDB stayed open, and locked, for as long as anything held one family at one moment."""
+    backend = store()
+    backend.put("a", b"k", b"v")
+    snapshot: Any = backend.snapshot()
+    backend.put("a", b"k", b"w")
+    assert snapshot.get("a", b"k") == b"v"
+    kept = snapshot._state.pinned["a"]
+    backend.close()
+
+    assert store().get("a", b"k") == b"w"
+    assert kept is not None

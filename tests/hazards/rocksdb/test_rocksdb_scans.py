@@ -316,3 +316,18 @@ def test_a_snapshot_spans_all_families_at_one_moment(tmp_path: Path) -> None:
             writer.join()
 
         assert torn == []
+
+
+def test_a_snapshots_range_from_an_absent_prefix_goes_on(store: Open) -> None:
+    """A snapshot that later commits have pinned found nothing from a prefix on that no key has."""
+    backend = store({"p": ColumnFamilyOptions(bloom="prefix", prefix_length=4)})
+    for key in (b"aaaa-1", b"cccc-1", b"cccc-2"):
+        backend.put("p", key, b"v")
+    backend.flush()
+    backend.compact("p")
+    with backend.snapshot() as snapshot:
+        backend.put("p", b"dddd-1", b"later")
+
+        assert [key for key, _ in snapshot.scan("p", b"bbbb")] == [b"cccc-1", b"cccc-2"]
+        assert [key for key, _ in snapshot.scan("p", b"", b"bbbb", reverse=True)] == [b"aaaa-1"]
+        assert snapshot.get("p", b"bbbb-1") is None
