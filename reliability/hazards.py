@@ -121,8 +121,7 @@ GUARDS = (
     Guard(7, "Ctrl-C is held back during a commit", "storage/interrupts.py",
           "        if threading.get_ident() == threading.main_thread().ident:", "        if False:",
           (_L + "interrupts.py::test_interrupts_at_random_moments_leave_a_true_account",
-           _R + "commits.py::test_ctrl_c_at_any_moment_leaves_a_working_store",
-           _R + "commits.py::test_ctrl_c_while_states_are_pinned_does_not_move_snapshots")),
+           _R + "commits.py::test_a_signal_waits_for_the_commit_to_end")),
     # ---- 8: after a failed meta write, or a failed sync, every call fails
     Guard(8, "LMDB's panic is noticed", "storage/lmdb/commit.py", "        if panicked:\n", "        if False:\n",
           (_L + "disk.py::test_engine_that_gave_up_asks_for_reopening",)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -564,6 +566,21 @@ def test_an_error_that_is_kept_does_not_keep_the_store_open(tapped: Any, store: 
 
 
 # --------------------------------------------------------------------------------------------- hazard 7: Ctrl-C
+
+
+def test_a_signal_waits_for_the_commit_to_end(tapped: Any) -> None:
+    """Ctrl-C broke in between the write and what notes it, so that nobody knew what became of the commit."""
+    backend, database = tapped()
+    database.before["write"] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(exc.CommitInterrupted) as caught:
+        backend.put("a", b"k", b"v")
+    database.before.clear()
+
+    assert caught.value.outcome == "applied"
+    assert database.calls["flush_wal"] == 1
+    assert backend.get("a", b"k") == b"v"
+    backend.put("a", b"k", b"w")
+    assert backend.get("a", b"k") == b"w"
 
 
 def test_ctrl_c_before_the_write_applies_nothing(tapped: Any) -> None:
