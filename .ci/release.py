@@ -38,7 +38,7 @@ print(sys.version.split()[0], "compiled" if loaded("kvdialect.schema._rows") els
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command, show what it says, and return it."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(  # noqa: S603 - our own interpreters
+    done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=environment, check=False, text=True, stdout=subprocess.PIPE
     )
     print(done.stdout, end="")

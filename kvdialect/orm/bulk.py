@@ -22,7 +22,6 @@ from kvdialect.schema.rows import Pair, Row
 from kvdialect.store.echo import LoggedTransaction
 from kvdialect.store.references import References, Written
 from kvdialect.store.table import StoredTable
-from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import RowChanges, write_rows
 from kvdialect.store.writer import commit as commit_transaction
 

@@ -13,9 +13,9 @@ from sqlalchemy import URL
 
 from kvdialect import exc
 from kvdialect.orm import bulk
-from kvdialect.orm.arrow import ArrowStream
 from kvdialect.orm.aio.factory import run_transaction
 from kvdialect.orm.aio.workers import POOL_SIZE, POOL_TIMEOUT, WorkerPool
+from kvdialect.orm.arrow import ArrowStream
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.retrying import RETRIES, Attempts
 from kvdialect.orm.session import Session

@@ -245,7 +245,7 @@ def settle(aside: str, path: str) -> None:
         if os.name == "nt" and os.path.isdir(path):
             os.rmdir(path)
         os.rename(aside, path)
-        _sync(os.path.dirname(path))
+        sync(os.path.dirname(path))
     except OSError as error:
         raise exc.BackendError(
             f"cannot rename {aside} to {path}: {error.strerror}; it is whole, and may be moved by hand", path=path
