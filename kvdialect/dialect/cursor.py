@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +24,9 @@ from kvdialect.store.transaction import Transaction
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
 
-_RETRIES: Final = 20
-"""How often a statement in AUTOCOMMIT mode is run again after a conflict."""
+_PATIENCE: Final = 10.0
+"""Seconds for which a statement in AUTOCOMMIT mode is run again after conflicts, as SQLite waits for its lock."""
+_LONGEST_PAUSE: Final = 0.05
 
 _SCHEMA_PRAGMAS: Final = frozenset({"table_list", "database_list", "index_info", "index_xinfo"})
 _PRAGMAS: Final = _SCHEMA_PRAGMAS | {
@@ -118,7 +120,8 @@ class Cursor:
         if connection._txn is not None:
             connection.drain()
             connection.rollback()  # the reading of an earlier cursor
-        for attempt in range(_RETRIES):
+        ends = time.monotonic() + _PATIENCE
+        for attempt in itertools.count(1):
             try:
                 self._statement(sql, statement, params)
                 if statement.kind in ("select", "explain"):
@@ -131,9 +134,8 @@ class Cursor:
                 if not connection.closed and connection._txn is not None:
                     self._rows = None
                     connection.rollback()
-                if attempt == _RETRIES - 1 or not getattr(error, "retryable", False):
+                if not _again(error, attempt, ends):
                     raise
-                time.sleep(random.uniform(0, 0.002 * (attempt + 1)))  # noqa: S311 - to spread the contenders
 
     def _statement(self, sql: str, statement: Statement, params: Any) -> None:
         connection = self.connection
@@ -450,7 +452,8 @@ class Cursor:
         if connection.autocommit and connection._txn is not None:
             connection.drain()
             connection.rollback()
-        for attempt in range(_RETRIES):
+        ends = time.monotonic() + _PATIENCE
+        for attempt in itertools.count(1):
             try:
                 self._bulk_once(sql, statement, rows)
                 if connection.autocommit:
@@ -461,7 +464,7 @@ class Cursor:
                     raise
                 if connection._txn is not None:
                     connection.rollback()
-                if attempt == _RETRIES - 1 or not getattr(error, "retryable", False):
+                if not _again(error, attempt, ends):
                     raise
 
     def _bulk_once(self, sql: str, statement: Statement, rows: list[Any]) -> None:
@@ -602,6 +605,14 @@ class Cursor:
         if known is error:
             raise error
         raise known from error
+
+
+def _again(error: BaseException, attempt: int, ends: float) -> bool:
+    """True after a pause, longer after each attempt; False if no further one can mend it, or it took too long."""
+    if not getattr(error, "retryable", False) or time.monotonic() >= ends:
+        return False
+    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.002 * attempt)))  # noqa: S311 - to spread the contenders
+    return True
 
 
 def _check_text(sql: Any) -> None:
