@@ -24,8 +24,6 @@ def test_a_row_of_the_scoreboard(row, engine_name, tmp_path):
         pytest.skip("a memory store ends with its process, and only LMDB has a map")
     if row == 5 and engine_name != "lmdb":
         pytest.skip("RocksDB looks for room every five seconds; run it with python -m reliability --row 5 --quick")
-    if row == 2 and engine_name == "rocksdb":
-        pytest.skip("a log torn out of order is refused once in some hundred images, see docs/reliability.md")
     if row in SEES_CALLS and (sys.platform != "linux" or shutil.which(os.environ.get("CC", "cc")) is None):
         pytest.skip("it compiles a library that Linux loads in front of the C library; run it where there is cc")
     board = tmp_path / "board.md"

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import attrs
 import rocksdict
 
 from kvdialect import exc
@@ -28,6 +29,7 @@ from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
 from kvdialect.storage.rocksdb.errors import translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
+from kvdialect.storage.rocksdb.log import before_torn_end
 from kvdialect.storage.rocksdb.options import (
     RocksDBOptions,
     database_options,
@@ -211,16 +213,41 @@ class RocksDBEngine(Engine):
             self._scratch = None if options.secondary_path else tempfile.mkdtemp(prefix="kvdialect-secondary-")
             access = rocksdict.AccessType.secondary(options.secondary_path or str(self._scratch))
         try:
-            native = family_options(_OWN_OPTIONS, self._cache, blooms=False, native=database_options(options))
             if options.mode == "rw":
                 closing.remove(self.path)
-            database = rocksdict.Rdict(self.path, native, column_families=families, access_type=access)
+            database = self._driver_open(families, access)
             for name in families:
                 if name != "default":
                     self._add_family(database, name, prefixes[name])
         except Exception as error:
             raise translate(self, error, "open") from error
         return database
+
+    def _driver_open(self, families: Mapping[str, rocksdict.Options], access: rocksdict.AccessType) -> rocksdict.Rdict:
+        try:
+            return self._driver_open_as(self.options, families, access)
+        except Exception as error:
+            # Closed by its writer it would not be torn, and with another wal_recovery it was asked for.
+            if self.options.wal_recovery != "tolerate_corrupted_tail" or "orruption" not in str(error):
+                raise
+            expected = before_torn_end(self.path)
+            if expected is None:
+                raise
+            # Opened for reading first, which changes nothing: is the torn end all that would be lost?
+            known = attrs.evolve(self.options, wal_recovery="point_in_time")
+            looked = self._driver_open_as(known, families, rocksdict.AccessType.read_only(False))
+            found = looked.latest_sequence_number()
+            looked.close()
+            del looked
+            if found != expected:
+                raise
+            return self._driver_open_as(known, families, access)
+
+    def _driver_open_as(
+        self, options: RocksDBOptions, families: Mapping[str, rocksdict.Options], access: rocksdict.AccessType
+    ) -> rocksdict.Rdict:
+        native = family_options(_OWN_OPTIONS, self._cache, blooms=False, native=database_options(options))
+        return rocksdict.Rdict(self.path, native, column_families=dict(families), access_type=access)
 
     def _add_family(self, database: rocksdict.Rdict, name: str, prefix_length: int | None) -> None:
         family = Family(database, name, prefix_length)

@@ -312,3 +312,68 @@ def test_a_torn_log_is_refused_where_asked_for_by_name(logged: Path, url: str) -
 
     with pytest.raises(exc.Corruption):
         open_backend(f"{url}?wal_recovery=absolute")
+
+
+# ------------------------------------------------------------------------------------ a log whose end was never synced
+
+
+@pytest.fixture
+def torn(process: Start, path: Path) -> Path:
+    """A store of 20 commits of 3 KB each, all of them in its log only, left by a killed process."""
+    other = process(
+        """
+        backend = open_backend(URL, ["a", "b"])
+        for number in range(20):
+            backend.batch_write(WriteBatch().put("a", b"%04d" % number, b"v" * 3000).put("b", b"%04d" % number, b""))
+        say("done")
+        input()
+        """
+    )
+    assert other.line() == "done"
+    other.kill()
+    return path
+
+
+def unwritten(file: Path, behind: int) -> None:
+    """Make a sector read as zeros, as one that never reached the disk: the last one that begins ``behind`` the end."""
+    sector = (file.stat().st_size - behind) // 512 * 512
+    overwrite(file, sector, bytes(512))
+
+
+@pytest.mark.parametrize("mode", ["rw", "ro"])
+def test_a_last_commit_written_out_of_order_is_dropped(torn: Path, url: str, mode: str) -> None:
+    """A power loss left a later sector of an unsynced commit without an earlier one, and the store did not open."""
+    unwritten(log(torn), 1600)
+
+    with open_backend(f"{url}?mode={mode}") as backend:
+        in_a, in_b = rows(backend)
+
+    assert in_a == in_b == [b"%04d" % number for number in range(19)]
+
+
+def test_zeros_before_a_whole_commit_are_damage(torn: Path, url: str) -> None:
+    """What was acknowledged before the last commit was synced: where it is gone the disk has lost it."""
+    unwritten(log(torn), 3100 + 1600)
+    before = contents(torn)
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
+    assert contents(torn) == before
+
+
+def test_a_flipped_bit_in_the_last_commit_is_damage(torn: Path, url: str) -> None:
+    """A commit that was acknowledged would be dropped without a word."""
+    file = log(torn)
+    overwrite(file, file.stat().st_size - 1600, b"V")
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
+
+
+def test_a_torn_end_behind_an_older_damage_opens_nothing(torn: Path, url: str) -> None:
+    """The torn end is no excuse for what is missing before it."""
+    unwritten(log(torn), 1600)
+    overwrite(log(torn), 20_000, b"V")
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
