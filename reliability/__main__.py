@@ -3,6 +3,7 @@
 python -m reliability                     # all rows as the targets ask for, hours
 python -m reliability --quick             # a short form of each, about two minutes
 python -m reliability --row 1 --engine lmdb --tries 1000
+python -m reliability --join one.json other.json --json board.json --markdown board.md
 """
 
 from __future__ import annotations
@@ -70,12 +71,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--tries", type=int, help="how often, in place of the row's own number")
     parser.add_argument("--minutes", type=float, help="begin no further try of rows 2, 3 and 5 after so many of a row")
+    parser.add_argument(
+        "--join", type=Path, nargs="+", help="run nothing: one scoreboard of those that --json wrote, of one commit"
+    )
     parser.add_argument("--json", type=Path, help="write the scoreboard here")
     parser.add_argument("--markdown", type=Path, help="write the scoreboard here as a table")
     options = parser.parse_args(arguments)
     if options.minutes is not None:
         os.environ[faultio.MINUTES] = str(options.minutes)
 
+    if options.join:
+        rows, about = scoreboard.joined(options.join)
+    else:
+        rows, about = _run(options), scoreboard.environment(commit())
+    if options.json:
+        scoreboard.write(rows, about, options.json)
+    if options.markdown:
+        options.markdown.write_text(scoreboard.markdown(rows, about))
+    return 0 if all(row.held for row in rows) else 1
+
+
+def _run(options: argparse.Namespace) -> list[Row]:
     rows = []
     for number in options.row or ROWS:
         harness, tries, short = ROWS[number]
@@ -87,12 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(scoreboard.line(row), flush=True)
             for violation in row.violations[:20]:
                 print(f"     {violation}", file=sys.stderr, flush=True)
-    about = scoreboard.environment(commit())
-    if options.json:
-        scoreboard.write(rows, about, options.json)
-    if options.markdown:
-        options.markdown.write_text(scoreboard.markdown(rows, about))
-    return 0 if all(row.held for row in rows) else 1
+    return rows
 
 
 if __name__ == "__main__":

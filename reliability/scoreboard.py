@@ -84,3 +84,20 @@ def markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
 def write(rows: Sequence[Row], about: dict[str, Any], path: Path) -> None:
     """Write the scoreboard as JSON."""
     path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+
+
+def joined(paths: Sequence[Path]) -> tuple[list[Row], dict[str, Any]]:
+    """One scoreboard of several that were written, in the order of rows and engines.
+
+    Raises:
+        SystemExit: if they are of different commits or versions.
+    """
+    rows: list[Row] = []
+    about: dict[str, Any] = {}
+    for path in paths:
+        board = json.loads(path.read_text())
+        rows += [Row(**row) for row in board.pop("rows")]
+        if about and board != about:
+            raise SystemExit(f"{path} is of {board}, and those before of {about}: run all on one")
+        about = board
+    return sorted(rows, key=lambda row: (row.number, row.engine)), about
