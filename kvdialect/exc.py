@@ -166,9 +166,8 @@ class UnknownColumnFamily(ProgrammingError):
     def __init__(self, name: str = "", **facts: Any) -> None:
         super().__init__(f"unknown column family: {name}", **facts)
         self.name = name
-        self.add_note(self.background)
 
-    # The storage contract fixes this text to the letter, so tracebacks have the reference as a note.
+    # The storage contract fixes this text to the letter, notes included, as pytest's ``match`` reads them too.
     def __str__(self) -> str:
         return self.message
 

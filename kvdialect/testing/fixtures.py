@@ -67,7 +67,7 @@ def _engines(config: pytest.Config) -> list[str]:
 def _installed(name: str) -> bool:
     try:
         load_backend(name)
-    except exc.BackendNotInstalled:
+    except (exc.BackendNotInstalled, ImportError):  # a third party's own import fails as it is
         return False
     return True
 

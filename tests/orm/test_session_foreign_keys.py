@@ -153,7 +153,7 @@ def test_a_missing_parent_is_an_integrity_error(engine):
         with pytest.raises(exc.IntegrityError) as caught:
             session.flush()
     error: Any = caught.value
-    assert str(error) == (
+    assert error.message == (
         "FOREIGN KEY constraint failed (strict has (parent_id=9), which parents has not; constraint strict_parent)"
     )
     assert (error.table, error.columns, error.values, error.parent) == ("strict", ("parent_id",), (9,), "parents")

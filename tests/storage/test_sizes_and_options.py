@@ -55,7 +55,7 @@ def test_size_with_a_unit_is_the_number_times_the_unit(number, unit):
     [
         ({"durabilty": "sync"}, r"unknown option of test: 'durabilty' \(did you mean 'durability'\?\); allowed: "),
         ({"Durability": "sync"}, "did you mean 'durability'"),
-        ({"zzz": "1"}, "unknown option of test: 'zzz'; allowed: bloom, checksum, durability"),
+        ({"zzz": "1"}, "unknown option of test: 'zzz'; allowed: bloom, check_files, checksum, durability"),
         ({"durability": "synk"}, r"durability='synk' is not known \(did you mean 'sync'\?\); allowed: sync, wal, none"),
         ({"durability": ("sync", "wal")}, "'durability' is given 2 times; give it once"),
         ({"mode": "w"}, "allowed: rw, ro"),

@@ -320,7 +320,7 @@ for line in sys.argv[2:]:
             if backend.capabilities.writable: backend.put("a", b"k", b"v")
             print("well", backend.get("a", b"k"))
     except exc.Error as error:
-        print(type(error).__name__, error)
+        print(type(error).__name__, error.message)
 """
 
 
