@@ -33,9 +33,10 @@ def project(pytester, monkeypatch):
     pytester.makeini("[pytest]\n")
     pytester.makeconftest(CONFTEST)
 
-    def run(source, *options):
+    def run(source, *options, apart=False):
         pytester.makepyfile(source)
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-v", *options)
+        runner = pytester.runpytest_subprocess if apart else pytester.runpytest_inprocess
+        return runner("-p", "no:cacheprovider", "-p", "no:xdist", "-v", *options)
 
     return run
 
@@ -88,7 +89,7 @@ ON_EACH = """
 
 def test_a_test_runs_on_every_engine_that_is_installed(project, engines_under_test):
     """The engine's name is part of the test's, and its store lies in the directory of the test."""
-    result = project(ON_EACH)
+    result = project(ON_EACH, apart=True)  # other tests of this process register engines
 
     names = sorted(line.split("[")[1].split("]")[0] for line in result.outlines if " PASSED" in line)
     assert set(names) >= engines_under_test
