@@ -19,7 +19,12 @@ from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CompileError, LinkError
 
-SOURCES = ("kvdialect/dialect/_tables.c", "kvdialect/schema/_rows.c", "kvdialect/storage/lmdb/_checksums.c")
+SOURCES = (
+    "kvdialect/dialect/_tables.c",
+    "kvdialect/schema/_encoding.c",
+    "kvdialect/schema/_rows.c",
+    "kvdialect/storage/lmdb/_checksums.c",
+)
 STABLE_ABI = "0x030B0000"  # of Python 3.11: one wheel is for all from there on
 WAYS = ("auto", "compiled", "pure")
 

@@ -171,8 +171,8 @@ def _detach(session: Session, instance: Any) -> None:
         mapper.identity.discard(instance._key)
     for level in session.work.levels:
         # A rollback has no business with it any more; but what was never committed is then not stored.
-        if not was_new and getattr(level.touched.get(id(instance)), "status", None) == "persistent":
-            del level.touched[id(instance)]
+        if not was_new:
+            level.touched.pop(id(instance), None)
     object.__setattr__(instance, "_kv", None)
     if was_new and session.dispatch.pending_to_transient:
         session.dispatch.pending_to_transient(session, instance)

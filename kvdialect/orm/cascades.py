@@ -178,7 +178,7 @@ class _Preparation:
             related = related_of(instance)
             if related is not None and related.before:
                 if is_stored(instance):
-                    level.note(instance, self.session.mapper_of(instance), "persistent")
+                    level.note(instance, self.session.mapper_of(instance))
                 related.before.clear()
 
     # -------------------------------------------------------------------------------------------- who goes

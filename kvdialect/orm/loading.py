@@ -28,9 +28,11 @@ class Loading:
         load: ``load(pairs, identity, tracker) -> objects``: for each pair the object of its key, which is the one that
             the identity map has, or a new one.
         load_one: ``load_one(key, value, identity, tracker) -> object``: the same of one pair, whose key is not live.
+        enter: ``enter(objects, pairs, identity)``: new objects are those of these records from now on.
         fill: ``fill(obj, key, value)``: sets all attributes from stored bytes, without hook.
         set_kv, set_key, set_raw: set the slots of tracker, key and value: ``set_key(obj, key)``.
         key_of: ``key_of(identity) -> key`` of a primary key value, or a tuple of them.
+        quick_key: the same, or None for a value that needs a closer look.
         key_of_object: ``key_of_object(obj) -> key`` from its attributes.
     """
 
@@ -43,8 +45,14 @@ class Loading:
         compiled = self._compiled(names["load_one"])
         self.load_one: Callable[[bytes, bytes, IdentityMap, Tracker], Any] = (compiled or names)["load_one"]
         self.load: Callable[[Pairs, IdentityMap, Tracker], list[Any]] = (compiled or names)["load"]
+        self.enter: Callable[[list[Any], list[tuple[bytes, bytes]], IdentityMap], None] = compiled.get(
+            "enter", self._enter
+        )
         self.fill: Callable[[Any, bytes, bytes], None] = names["fill"]
         self.key_of: Callable[[Any], bytes] = names["key_of"]
+        self.quick_key: Callable[[Any], bytes | None] = (
+            self.key_of if table.codec.encoder is None else table.codec.encoder.key
+        )
 
     def key_of_object(self, instance: Any) -> bytes:
         """The key that the object's attributes give.
@@ -75,6 +83,18 @@ class Loading:
         self.set_key(instance, key)
         self.set_raw(instance, value)
 
+    def _enter(self, instances: list[Any], pairs: list[tuple[bytes, bytes]], identity: IdentityMap) -> None:
+        set_key, set_raw, live, stale = self.set_key, self.set_raw, identity.live, identity.stale
+        for instance, (key, value) in zip(instances, pairs, strict=True):
+            set_key(instance, key)
+            set_raw(instance, value)
+            live[key] = ref(instance)
+        if stale:
+            for key, _ in pairs:
+                stale.pop(key, None)
+        if self.record.mutable:
+            identity.kept.update(zip([key for key, _ in pairs], instances, strict=True))
+
     def _compiled(self, otherwise: Any) -> dict[str, Any]:
         """The compiled loaders, where there are some for the table and the layout of the class."""
         cls, names = self.record.cls, [*self.table.codec.names, "_kv", "_key", "_raw"]
@@ -82,7 +102,7 @@ class Loading:
         if rows is None or self.table.codec.decoder is None or not all(map(inspect.ismemberdescriptor, slots)):
             return {}
         loader = rows.Loader(self.table.codec.decoder, cls, tuple(slots), self.record.mutable, otherwise, self._revive)
-        return {"load": loader.load, "load_one": loader.load_one}
+        return {"load": loader.load, "load_one": loader.load_one, "enter": loader.enter}
 
     def _load_lines(self, names: Namespace) -> list[str]:
         loader, cls = put(names, self.record.loader), put(names, self.record.cls)

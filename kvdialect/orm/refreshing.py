@@ -128,11 +128,12 @@ def follow(session: Session, txn: Transaction, journal: Iterable[tuple[dict[Any,
                 continue  # what the program has changed since is not overwritten: its flush is refused
             raw = txn.get(name, key)
             if kept:
-                session.work.levels[-1].note(instance, mapper, "persistent")
+                session.work.levels[-1].note(instance, mapper)
             if raw is not None:
                 mapper.loading.fill(instance, key, raw)
                 continue
             identity.discard(key)
+            session.work.levels[-1].departed = True
             if not kept:
                 session.make_transient(instance)
 
@@ -154,10 +155,11 @@ def follow_statement(
             instance = identity.held(key)
             raw = None if instance is None else txn.get(table.name, key)
             if raw is not None:
-                session.work.levels[-1].note(instance, mapper, "persistent")
+                session.work.levels[-1].note(instance, mapper)
                 mapper.loading.fill(instance, key, raw)
         for key in gone:
             instance = identity.held(key)
             if instance is not None:
-                session.work.levels[-1].note(instance, mapper, "persistent")
+                session.work.levels[-1].note(instance, mapper)
+                session.work.levels[-1].departed = True
             identity.discard(key)

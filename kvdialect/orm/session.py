@@ -514,11 +514,13 @@ class Session(EventTarget):
         Raises:
             DataError: if ``ident`` can be no primary key of the table.
         """
-        mapper = self._mappers.get(entity)
-        if mapper is None or self.transaction is None:
+        mapper, txn = self._mappers.get(entity), self.transaction
+        if mapper is None or txn is None:
             mapper = self._mapper(entity)
+            txn = self._autobegin()
+        loading = mapper.loading
         try:
-            key = mapper.loading.key_of(ident)
+            key = loading.quick_key(ident) or loading.key_of(ident)
         except exc.KeyTooLong:
             return None  # no record has such a key
         if populate_existing or with_for_update or execution_options:
@@ -532,13 +534,20 @@ class Session(EventTarget):
         work = self.work
         if work.new or self.tracker or work.deleted:
             return cast("T | None", self._read(mapper, key))
-        raw = (self.transaction or self._autobegin()).get(mapper.table.name, key)
+        direct = txn.direct
+        if direct is None:
+            raw = txn.get(mapper.table.name, key)
+        else:
+            try:
+                raw = direct.get(mapper.table.name, key)  # what txn.get comes to
+            except exc.UnknownColumnFamily:
+                raw = txn.get(mapper.table.name, key)
         if raw is None:
             self._forget(mapper, key)
             return None
         if mapper.record.mutable:
             self.has_mutable = True
-        instance = mapper.loading.load_one(key, raw, mapper.identity, self.tracker)
+        instance = loading.load_one(key, raw, mapper.identity, self.tracker)
         return instance  # type: ignore[no-any-return]
 
     def _read(

@@ -8,8 +8,7 @@ nested too, restores values in place.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from weakref import ref
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -26,35 +25,58 @@ from kvdialect.store.writer import RowChanges, write_rows
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
 
-Status = Literal["new", "persistent", "deleted"]
-
 
 class Before(NamedTuple):
-    """What an object was before its level: its key and value as stored, and whether it was in the store."""
+    """What the object of a record was before its level: its key and value as stored."""
 
     instance: Any
     mapper: Mapper
-    status: Status
-    key: bytes | None
-    raw: bytes | None
+    key: bytes
+    raw: bytes
 
 
 @attrs.define(slots=True)
 class Level:
-    """A transaction or a savepoint: the objects that it has flushed, as they were before."""
+    """A transaction or a savepoint: the objects that it has flushed, as they were before.
+
+    Attributes:
+        savepoint: the transaction's, or None for the outermost level.
+        touched: what objects were, by ``id``.
+        arrived: those that were new and are stored now, by ``id``, which need no more than that.
+        departed: records were deleted, so that objects may have to be let go of when the level succeeds.
+    """
 
     savepoint: int | None = None
     touched: dict[int, Before] = attrs.field(factory=dict)
+    arrived: dict[Mapper, dict[int, Any]] = attrs.field(factory=dict)
+    departed: bool = False
 
-    def note(self, instance: Any, mapper: Mapper, status: Status) -> None:
-        """Remember an object, once."""
-        if id(instance) not in self.touched:
-            self.touched[id(instance)] = Before(instance, mapper, status, instance._key, instance._raw)
+    def knows(self, ident: int) -> bool:
+        """Whether the object with this ``id`` was noted."""
+        return ident in self.touched or any(ident in instances for instances in self.arrived.values())
+
+    def note(self, instance: Any, mapper: Mapper) -> None:
+        """Remember an object of a stored record, once."""
+        if not self.knows(id(instance)):
+            self.touched[id(instance)] = Before(instance, mapper, instance._key, instance._raw)
+
+    def note_new(self, instances: list[Any], mapper: Mapper) -> None:
+        """Remember objects that are stored now."""
+        found = dict(zip(map(id, instances), instances, strict=True))
+        if self.touched:
+            found = {ident: instance for ident, instance in found.items() if ident not in self.touched}
+        known = self.arrived.setdefault(mapper, found)
+        if known is not found:
+            known.update(found)
 
     def into(self, outer: Level) -> None:
         """This level has succeeded: what it noted, the outer one needs to know."""
         for ident, before in self.touched.items():
-            outer.touched.setdefault(ident, before)
+            if not outer.knows(ident):
+                outer.touched[ident] = before
+        for mapper, instances in self.arrived.items():
+            outer.note_new(list(instances.values()), mapper)
+        outer.departed = outer.departed or self.departed
 
 
 class Mapper:
@@ -90,7 +112,13 @@ class UnitOfWork:
 
     def untouched(self, txn: Transaction) -> bool:
         """True if the transaction has only read, and no object was changed: there is nothing to undo."""
-        return not self.pending and not txn.changes and len(self.levels) == 1 and not self.levels[0].touched
+        return (
+            not self.pending
+            and not txn.changes
+            and len(self.levels) == 1
+            and not self.levels[0].touched
+            and not self.levels[0].arrived
+        )
 
     # ------------------------------------------------------------------------------------------ flush
 
@@ -169,7 +197,8 @@ class UnitOfWork:
         if session.references is not None:
             session.references.wrote(mapper.table, rows, written, updated, moved)
         for instance in group.deleted:
-            level.note(instance, mapper, "persistent")
+            level.note(instance, mapper)
+            level.departed = True
             identity.discard(instance._key)
         same = iter(updated)
         arrived = iter(written[:moved])
@@ -178,10 +207,10 @@ class UnitOfWork:
                 value = next(same)
                 if value == instance._raw and identity.get(instance._key) is not instance:
                     continue  # nothing was written, nor read: it stays stale, to be refreshed by the first read
-                level.note(instance, mapper, "persistent")
+                level.note(instance, mapper)
                 loading.attach(instance, instance._key, value, session.tracker)
             else:
-                level.note(instance, mapper, "persistent")
+                level.note(instance, mapper)
                 if identity.held(instance._key) is instance:  # else its key is another's by now
                     identity.discard(instance._key)
                 key, value = next(arrived)
@@ -191,21 +220,10 @@ class UnitOfWork:
             self._enter_new(mapper, group.new, written[moved:])
 
     def _enter_new(self, mapper: Mapper, instances: list[Any], pairs: list[Pair]) -> None:
-        """New objects are those of the records that were written of them: note, attach and enter, many at once."""
-        touched, identity, loading = self.levels[-1].touched, mapper.identity, mapper.loading
-        set_key, set_raw, live, stale = loading.set_key, loading.set_raw, identity.live, identity.stale
-        for instance, (key, value) in zip(instances, pairs, strict=True):
-            ident = id(instance)
-            if ident not in touched:
-                touched[ident] = Before(instance, mapper, "new", instance._key, instance._raw)
-            set_key(instance, key)
-            set_raw(instance, value)
-            live[key] = ref(instance)
-        if stale:
-            for key, _ in pairs:
-                stale.pop(key, None)
+        """New objects are those of the records that were written of them: note and enter, many at once."""
+        self.levels[-1].note_new(instances, mapper)
+        mapper.loading.enter(instances, pairs, mapper.identity)
         if mapper.record.mutable:
-            identity.kept.update(zip([key for key, _ in pairs], instances, strict=True))
             self.session.has_mutable = True
 
     # ------------------------------------------------------------------------------------------ the end of a level
@@ -215,7 +233,7 @@ class UnitOfWork:
         session = self.session
         level = self.levels.pop()
         for instance in self.new.values():
-            if id(instance) not in level.touched:
+            if not level.knows(id(instance)):
                 session.make_transient(instance)
         unflushed = dict(session.tracker)
         self.new.clear()
@@ -224,17 +242,16 @@ class UnitOfWork:
         for mapper in session.mutable_mappers():
             unflushed.update((id(instance), instance) for instance in mapper.identity)
         for ident, instance in unflushed.items():
-            if ident not in level.touched and instance._key is not None and instance._raw is not None:
+            if instance._key is not None and instance._raw is not None and not level.knows(ident):
                 session.mapper_of(instance).loading.fill(instance, instance._key, instance._raw)
+        for mapper, instances in level.arrived.items():
+            for instance in instances.values():
+                self._take_out(mapper, instance)
+                session.make_transient(instance)
+        for before in level.touched.values():
+            self._take_out(before.mapper, before.instance)
         for before in level.touched.values():
             instance, mapper = before.instance, before.mapper
-            if instance._key is not None and mapper.identity.get(instance._key) is instance:
-                mapper.identity.discard(instance._key)
-            if before.status == "new":
-                session.make_transient(instance)
-                continue
-            assert before.key is not None
-            assert before.raw is not None
             mapper.loading.attach(instance, before.key, before.raw, session.tracker)
             mapper.loading.fill(instance, before.key, before.raw)
             session.enter(mapper, instance)
@@ -245,12 +262,25 @@ class UnitOfWork:
         if self.levels:
             level.into(self.levels[-1])
             return
+        if not level.departed:
+            return
         for before in level.touched.values():
-            instance = before.instance
-            if instance._kv is not self.session.tracker:
-                continue  # it was expunged
-            if instance._key is None or before.mapper.identity.held(instance._key) is not instance:
-                self.session.make_transient(instance)  # it was deleted
+            self._let_go(before.mapper, before.instance)
+        for mapper, instances in level.arrived.items():
+            for instance in instances.values():
+                self._let_go(mapper, instance)
+
+    def _take_out(self, mapper: Mapper, instance: Any) -> None:
+        """Take an object out of the identity map, if it is there."""
+        if instance._key is not None and mapper.identity.get(instance._key) is instance:
+            mapper.identity.discard(instance._key)
+
+    def _let_go(self, mapper: Mapper, instance: Any) -> None:
+        """Let go of an object whose record was deleted."""
+        if instance._kv is not self.session.tracker:
+            return  # it was expunged
+        if instance._key is None or mapper.identity.held(instance._key) is not instance:
+            self.session.make_transient(instance)
 
 
 @attrs.define(slots=True)

@@ -798,6 +798,47 @@ static PyObject *Loader_load_one(PyObject *loader, PyObject *const *args, Py_ssi
     return object;
 }
 
+PyDoc_STRVAR(enter_doc, "enter(objects, pairs, identity)\n--\n\nMake new objects those of the records of pairs.");
+
+static PyObject *Loader_enter(PyObject *loader, PyObject *const *args, Py_ssize_t count)
+{
+    Loader *self = (Loader *)loader;
+    const Slot *slot = &self->slots[self->decoder->count + 1]; /* of the key, and behind it of the value */
+    PyObject *live, *stale, *kept = NULL;
+    Py_ssize_t size;
+    int failed = 0;
+    if (count != 3 || !PyList_Check(args[0]) || !PyList_Check(args[1]) ||
+        (size = PyList_Size(args[0])) != PyList_Size(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "enter(objects, pairs, identity), as many objects as pairs, in lists");
+        return NULL;
+    }
+    if (maps_of(args[2], &live, &stale) < 0)
+        return NULL;
+    if (self->mutable_ && (kept = PyObject_GetAttr(args[2], name_kept)) == NULL)
+        failed = 1;
+    for (Py_ssize_t at = 0; !failed && at < size; at++) {
+        PyObject *object = PyList_GetItem(args[0], at), *key, *value, *weak;
+        if (pair_of(PyList_GetItem(args[1], at), &key, &value) < 0) {
+            failed = 1;
+            break;
+        }
+        weak = PyWeakref_NewRef(object, NULL);
+        failed = weak == NULL || set_slot(&slot[0], object, key) < 0 || set_slot(&slot[1], object, value) < 0 ||
+                 PyDict_SetItem(live, key, weak) < 0 || (kept != NULL && PyObject_SetItem(kept, key, object) < 0);
+        Py_XDECREF(weak);
+        if (!failed && PyDict_Size(stale) > 0) {
+            int held = PyDict_Contains(stale, key);
+            failed = held < 0 || (held > 0 && PyDict_DelItem(stale, key) < 0);
+        }
+    }
+    Py_XDECREF(kept);
+    Py_DECREF(live);
+    Py_DECREF(stale);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static int Loader_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Loader *self = (Loader *)object;
@@ -865,6 +906,7 @@ static PyObject *Loader_new(PyTypeObject *type, PyObject *args, PyObject *named)
 static PyMethodDef Loader_methods[] = {
     {"load", (PyCFunction)(void (*)(void))Loader_load, METH_FASTCALL, load_doc},
     {"load_one", (PyCFunction)(void (*)(void))Loader_load_one, METH_FASTCALL, load_one_doc},
+    {"enter", (PyCFunction)(void (*)(void))Loader_enter, METH_FASTCALL, enter_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,8 +1,8 @@
-"""The compiled decoder of rows, where the package was built with it; see :mod:`kvdialect._compiled`.
+"""The compiled decoder and encoder of rows, where the package was built with them; see :mod:`kvdialect._compiled`.
 
-It does what generated code does: in keys it knows parts of fixed width, and one of variable width that stands raw at
-the end; in values all that msgpack has. What else there is, older versions of a table's fields included, it hands to
-the generated code, which also words the errors.
+They do what generated code does. In keys the decoder knows parts of fixed width, and one of variable width that stands
+raw at the end; in values all that msgpack has. What else there is, older versions of a table's fields and values that
+have to be normalised included, they hand to the generated code, which also words the errors.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from msgspec import inspect
 
 from kvdialect._compiled import loaded
 from kvdialect.codec.keys import KeyGrammar, KeyPart
-from kvdialect.codec.kinds import Kind
-from kvdialect.codec.numeric import BoolKind, IntKind
+from kvdialect.codec.kinds import Kind, Namespace, compiled
+from kvdialect.codec.numeric import BoolKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, FixedBytesKind, TextKind
 from kvdialect.schema.definition import FieldDefinition
+from kvdialect.schema.expressions import Column, Compare, Constant, Expression
 
 rows: Final = loaded("kvdialect.schema._rows")
-"""The compiled module, or None."""
+"""The compiled module that decodes, or None."""
+
+encoding: Final = loaded("kvdialect.schema._encoding")
+"""The compiled module that encodes, or None."""
 
 _LOWEST: Final = -(2**63)
 _HIGHEST: Final = 2**64 - 1
@@ -106,3 +110,130 @@ def _unpacker(kind: Kind) -> Callable[[bytes], Any]:
         return unpack
     load = kind.load
     return lambda raw: load(unpack(raw))
+
+
+# ------------------------------------------------------------------------------------------------ encoding
+
+
+def encoder(
+    fields: Sequence[FieldDefinition],
+    grammar: KeyGrammar,
+    key_names: Sequence[str],
+    header: bytes,
+    value_names: Sequence[str],
+    indexes: Sequence[Any],
+    limit: int,
+    encode: Callable[[tuple[Any, ...]], tuple[bytes, bytes, tuple[Any, ...]]],
+    entries: Callable[[tuple[Any, ...], bytes], tuple[Any, ...]],
+) -> Any:
+    """What encodes rows and makes their index entries, or None where only generated code can.
+
+    Args:
+        fields: the columns of a row, in order.
+        grammar: of the keys.
+        key_names: the column of each of its parts.
+        header: what values begin with, before a msgpack array of the columns ``value_names``.
+        value_names: those columns.
+        indexes: of each index what :func:`index_spec` gives, or a function ``entries(row, key)``.
+        limit: bytes of the longest key.
+        encode: ``encode(row) -> (key, value, row)``, for rows that hold anything unexpected.
+        entries: ``entries(row, key)``: for each index a tuple of its entries, for such rows.
+    """
+    if encoding is None or not 1 <= len(fields) <= encoding.MOST or len(indexes) > encoding.MOST:
+        return None
+    columns = []
+    for field in fields:
+        column = _column(field.kind, field.nullable)
+        if column is None:
+            return None
+        columns.append(column)
+    place = {field.name: at for at, field in enumerate(fields)}
+    return encoding.Encoder(
+        tuple(columns),
+        key_spec(grammar.parts, [place[name] for name in key_names]),
+        header,
+        tuple([place[name] for name in value_names]),
+        tuple(indexes),
+        limit,
+        encode,
+        entries,
+    )
+
+
+def key_spec(parts: Sequence[KeyPart], places: Sequence[int]) -> tuple[Any, ...]:
+    """Parts of a key, whose columns stand at ``places`` of a row, as the compiled encoder takes them."""
+    return tuple([_key_part(part, place) for part, place in zip(parts, places, strict=True)])
+
+
+def index_spec(
+    key: tuple[Any, ...],
+    where: Expression | None,
+    holds: Callable[[tuple[Any, ...]], bool] | None,
+    places: Mapping[str, int],
+    *,
+    unique: bool,
+    keyed: bool,
+    included: Sequence[int] | None,
+    header: bytes,
+) -> tuple[Any, ...]:
+    """An index as the compiled encoder takes it.
+
+    Args:
+        key: of :func:`key_spec`.
+        where: its predicate.
+        holds: ``holds(row)``: the same as a function.
+        places: of the columns in a row.
+        unique: the record's key is its value, and stands behind its key only where a column is NULL.
+        keyed: the record's key stands behind its key.
+        included: places of the columns in its value, or None if it has none but that.
+        header: one byte that such a value begins with.
+    """
+    when, place = 0, 0
+    match where:
+        case None:
+            pass
+        case Compare("is" | "is not" as operator, Column(name), Constant(None)):
+            when, place = (1 if operator == "is" else 2), places[name]
+        case _:
+            when = 3
+    asked = holds if when == 3 else None
+    fields = None if included is None else tuple(included)
+    return key, when, place, asked, unique, keyed, fields, header[0]
+
+
+def _column(kind: Kind, nullable: bool) -> tuple[str, bool, int, int, Any] | None:
+    """Form, whether NULL is possible, the bounds, and what packs a value that C does not know."""
+    if type(kind) is IntKind:
+        return "i", nullable, kind.lowest, kind.highest, None
+    if type(kind) is FixedBytesKind:
+        return "b", nullable, kind.length, kind.length, None
+    if type(kind) is BytesKind:
+        return "b", nullable, 0, _HIGHEST if kind.length is None else kind.length, None
+    if type(kind) is TextKind:
+        return "t", nullable, 0, _HIGHEST if kind.length is None else kind.length, None
+    if type(kind) is BoolKind:
+        return "?", nullable, 0, 0, None
+    if type(kind) is FloatKind:
+        return "f", nullable, 0, 0, None
+    names: Namespace = {"pack": msgspec.msgpack.Encoder().encode}
+    test = kind.test_source("v", names)
+    if test is None:
+        return None
+    source = f"    return pack({kind.store_source('v', names)}) if {test} else None"
+    return "o", nullable, 0, 0, compiled("packed", ["def packed(v):", source], names)
+
+
+def _key_part(part: KeyPart, place: int) -> tuple[int, str, bool, bool, bool, bool, int, Any]:
+    """Place, form, whether it is nullable, terminated, descending, signed, its width, and what encodes other values."""
+    kind = part.kind
+    signed = type(kind) is IntKind and kind.signed
+    known = {IntKind: "i", FixedBytesKind: "b", BytesKind: "b", TextKind: "t", BoolKind: "?"}
+    form = known.get(type(kind), "o")
+    encode = None
+    if form == "o":
+        names: Namespace = {}
+        test = kind.test_source("v", names) or "False"
+        source = f"    return {kind.encode_source('v', names)} if {test} else None"
+        encode = compiled("encoded", ["def encoded(v):", source], names)
+    width = kind.width if form == "i" else 0
+    return place, form, part.nullable, part.terminated, part.descending, signed, width or 0, encode

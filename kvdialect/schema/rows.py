@@ -18,6 +18,7 @@ import copy
 import datetime as dt
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -25,8 +26,8 @@ import msgspec
 from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.keys import KeyGrammar, KeyPart
-from kvdialect.codec.kinds import Namespace, put
-from kvdialect.schema.compiled import decoder
+from kvdialect.codec.kinds import Namespace, compiled, put
+from kvdialect.schema.compiled import decoder, encoder, index_spec, key_spec
 from kvdialect.schema.definition import MISSING, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import excludes_null, predicate_source
 from kvdialect.storage.batch import KEY_LIMIT
@@ -39,6 +40,10 @@ ENTRY_FORMAT: Final = b"\x01"
 
 Row = tuple[Any, ...]
 Pair = tuple[bytes, bytes]
+Inserts = tuple[list[Pair], list[tuple[dict[bytes, bytes], int]]]
+"""Keys and values of rows, and for each index the entries of them all, and how many these were."""
+Move = tuple[int, tuple[Pair, ...], tuple[Pair, ...]]
+"""The number of an index, its entries for a row before a change, and after."""
 
 
 class TableCodec:
@@ -54,6 +59,10 @@ class TableCodec:
         decode: ``decode(key, value) -> row``. SerializationError if the bytes are no row of this table.
         decoder: the compiled decoder, or None.
         entries: ``entries(row, key) -> (pairs, ...)``: for each index a tuple of its entries for the row.
+        insert: ``insert(rows) -> (pairs, [(entries, count), ...])``: of a list of rows key and value of each, and for
+            each index a dict of all entries, and how many these were: more than it has where some are equal.
+        moves: ``moves(before, after, key) -> [(number, entries before, entries after), ...]``: of two rows of the same
+            key, for each index whose entries differ.
     """
 
     def __init__(
@@ -84,6 +93,21 @@ class TableCodec:
         if self.decoder is not None:
             self.decode = self.decoder.decode
         self.entries: Callable[[Row, bytes], tuple[tuple[Pair, ...], ...]] = names["entries"]
+        self.insert: Callable[[list[Row]], Inserts] = partial(insert_rows, self)
+        self.moves: Callable[[Row, Row, bytes], list[Move]] = partial(moved_entries, self)
+        self.encoder = self._encoder() if definition.format == "msgpack" else None
+        if self.encoder is not None:
+            self.encode, self.entries = self.encoder.encode, self.encoder.entries
+            self.insert, self.moves = self.encoder.insert, self.encoder.moves
+
+    def _encoder(self) -> Any:
+        """The compiled encoder, or None."""
+        definition = self.definition
+        return encoder(
+            definition.fields, self.grammar, definition.primary_key, self.header,
+            [field.name for field in definition.value_fields], [index.compiled_spec() for index in self.indexes],
+            KEY_LIMIT, self.encode, self.entries,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ keys
 
@@ -412,6 +436,37 @@ class IndexCodec:
         header = ENTRY_FORMAT if self._has_value else None
         return decoder(self.covered, self.grammar, columns, header, self._included_fields, self.decode)
 
+    def compiled_spec(self) -> Any:
+        """The index as the compiled encoder takes it; a function of row and key where that cannot make its entries."""
+        definition, table = self.definition, self.table
+        names: Namespace = {}
+        variables = "".join(f"v{at}, " for at in range(len(table.names)))
+        if definition.kind == "multi":
+            lines = ["def entries(row, key):", f"    {variables}= row"]
+            lines += [f"    {line}" for line in self.entry_lines("found", names)]
+            return compiled("entries", [*lines, "    return found"], names)
+        holds = None
+        if definition.where is not None:
+            lines = ["def holds(row):", f"    {variables}= row", f"    return {self._where_source(names)}"]
+            holds = compiled("holds", lines, names)
+        behind = self.keyed and self.tail == table.definition.primary_key
+        columns = [*definition.columns, *(self.tail if self.keyed and not behind else ())]
+        parts = self.columns.parts if behind or not self.keyed else self.grammar.parts
+        return index_spec(
+            key_spec(parts, [table.positions[name] for name in columns]),
+            definition.where, holds, table.positions, unique=definition.unique, keyed=behind,
+            included=[table.positions[name] for name in self.included] if self._has_value else None,
+            header=ENTRY_FORMAT,
+        )  # fmt: skip
+
+    def _where_source(self, names: Namespace) -> str:
+        """Source of the predicate, over the variables ``v0``, ``v1``..."""
+        table = self.table
+        assert self.definition.where is not None
+        columns = {name: f"v{position}" for name, position in table.positions.items()}
+        kinds = {field.name: field.kind for field in table.definition.fields}
+        return predicate_source(self.definition.where, columns, names, nullable=nullable_names(table), kinds=kinds)
+
     def _uncovered(self, _key: bytes, _value: bytes) -> Row:
         """An entry of an element does not say what else the list holds."""
         return ()
@@ -449,10 +504,7 @@ class IndexCodec:
             made.append(f"{target} = ((k, {self._value_source(names)}),)")
         if definition.where is None:
             return made
-        columns = {name: f"v{position}" for name, position in table.positions.items()}
-        kinds = {field.name: field.kind for field in table.definition.fields}
-        holds = predicate_source(definition.where, columns, names, nullable=nullable_names(table), kinds=kinds)
-        lines.append(f"if {holds}:")
+        lines.append(f"if {self._where_source(names)}:")
         lines += [f"    {line}" for line in made]
         lines.append(f"else: {target} = ()")
         return lines
@@ -597,6 +649,24 @@ class IndexCodec:
             f"index entry {self.family}[{exc.shown(key)}] does not decode: {error}",
             table=self.table.definition.name, cf=self.family, key=key,
         )  # fmt: skip
+
+
+def insert_rows(codec: Any, rows: list[Row]) -> Inserts:
+    """What ``TableCodec.insert`` gives, by the ``encode`` and ``entries`` of a codec."""
+    encoded = list(map(codec.encode, rows))
+    entries = codec.entries
+    made = [entries(row, key) for key, _, row in encoded] if codec.indexes else []
+    counted: list[tuple[dict[bytes, bytes], int]] = []
+    for number in range(len(codec.indexes)):
+        pairs = [pair for of_row in made for pair in of_row[number]]
+        counted.append((dict(pairs), len(pairs)))
+    return [(key, value) for key, value, _ in encoded], counted
+
+
+def moved_entries(codec: Any, before: Row, after: Row, key: bytes) -> list[Move]:
+    """What ``TableCodec.moves`` gives, by the ``entries`` of a codec."""
+    both = zip(codec.entries(before, key), codec.entries(after, key), strict=True)
+    return [(number, old, new) for number, (old, new) in enumerate(both) if old != new]
 
 
 def unpacker(wires: Sequence[Any]) -> Callable[[bytes], tuple[Any, ...]]:

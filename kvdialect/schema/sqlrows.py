@@ -28,7 +28,7 @@ from kvdialect.codec.dynamic import COLLATIONS, DynamicKind, encode_value, folde
 from kvdialect.codec.kinds import Namespace, put
 from kvdialect.schema.definition import MISSING, ROWID, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import columns_of
-from kvdialect.schema.rows import FORMAT, Pair, Row
+from kvdialect.schema.rows import FORMAT, Inserts, Move, Pair, Row, insert_rows, moved_entries
 from kvdialect.storage.batch import KEY_LIMIT
 
 SHARED_FAMILY: Final = "kvdialect.sql"
@@ -109,6 +109,14 @@ class SqlTableCodec:
     @cached_property
     def entries(self) -> Callable[[Row, bytes], tuple[tuple[Pair, ...], ...]]:
         return self._made["entries"]  # type: ignore[no-any-return]
+
+    def insert(self, rows: list[Row]) -> Inserts:
+        """As :class:`~kvdialect.schema.rows.TableCodec` has it."""
+        return insert_rows(self, rows)
+
+    def moves(self, before: Row, after: Row, key: bytes) -> list[Move]:
+        """As :class:`~kvdialect.schema.rows.TableCodec` has it."""
+        return moved_entries(self, before, after, key)
 
     # ------------------------------------------------------------------------------------------ keys
 

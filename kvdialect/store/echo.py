@@ -64,6 +64,10 @@ class LoggedTransaction(Transaction):
 
     # ------------------------------------------------------------------------------------------ reading
 
+    @property
+    def direct(self) -> Snapshot | None:
+        return None
+
     def get_base(self, cf: str, key: bytes) -> bytes | None:
         return self._got(cf, key, super().get_base(cf, key))
 

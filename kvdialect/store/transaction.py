@@ -144,6 +144,11 @@ class Transaction:
         return self._snapshot
 
     @property
+    def direct(self) -> Snapshot | None:
+        """The snapshot, where reading it is all that :meth:`get` would do: nothing is pending, or noted."""
+        return None if self.changes or self.later or self.serializable else self._snapshot
+
+    @property
     def reading(self) -> bool:
         """True once a snapshot was taken."""
         return self._snapshot is not None

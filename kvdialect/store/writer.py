@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from kvdialect import exc
-from kvdialect.schema.rows import IndexCodec, Pair, Row
+from kvdialect.schema.rows import IndexCodec, Move, Pair, Row
 from kvdialect.storage.batch import DELETE
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Changes, Transaction
@@ -78,9 +78,9 @@ class _Writing:
         txn.tables[table.name] = table
 
     def write(self, changes: RowChanges) -> tuple[list[Pair], list[bytes]]:
-        encode, entries, decode = self.codec.encode, self.codec.entries, self.codec.decode
+        encode, entries, decode, moves = self.codec.encode, self.codec.entries, self.codec.decode, self.codec.moves
         indexed = bool(self.indexes)
-        coming: list[tuple[tuple[tuple[Pair, ...], ...], tuple[tuple[Pair, ...], ...]]] = []
+        coming: list[Move] = []
         updated: list[bytes] = []
         puts: list[Pair] = []
         for key, before, row in changes.changed:
@@ -96,24 +96,23 @@ class _Writing:
             self._expect(key, before)
             puts.append((key, value))
             if indexed:
-                old, new = entries(decode(key, before), key), entries(row, key)
-                if old != new:
-                    self._remove(old, new)
-                    coming.append((old, new))
+                for number, old, new in moves(decode(key, before), row, key):
+                    self._remove(number, old, new)
+                    coming.append((number, old, new))
         for key, before in changes.gone:
             self._refuse_stale(key, before)
             self._expect(key, before)
             self._set(self.records, key, DELETE)
             if indexed:
-                self._remove(entries(decode(key, before), key), ())
+                for number, old in enumerate(entries(decode(key, before), key)):
+                    self._remove(number, old, ())
         for key, value in puts:
             self._set(self.records, key, value)
-        fresh: list[tuple[tuple[Pair, ...], ...]] = []
-        inserted = self._insert(changes.new, fresh)
-        for old, new in coming:
-            self._put(old, new)
-        if fresh:
-            self._put_fresh(fresh)
+        inserted, fresh = self._insert(changes.new) if changes.new else ([], [])
+        for number, old, new in coming:
+            self._put(number, old, new)
+        if changes.new:
+            self._put_fresh(changes.new, fresh)
         if self.check:
             self._check_unique()
         delta = len(inserted) - len(changes.gone)
@@ -121,19 +120,15 @@ class _Writing:
             self.txn.adjust(self.table, delta)
         return inserted, updated
 
-    def _insert(self, rows: Sequence[Row], fresh: list[Any]) -> list[Pair]:
-        """Write the records of new rows; their index entries are added to ``fresh``."""
-        encoded = list(map(self.codec.encode, rows))
-        inserted = [(key, value) for key, value, _ in encoded]
+    def _insert(self, rows: list[Row]) -> tuple[list[Pair], list[tuple[dict[bytes, bytes], int]]]:
+        """Write the records of new rows; their index entries come back with them, to be written last."""
+        inserted, entries = self.codec.insert(rows)
         puts = dict(inserted)
         if len(puts) == len(inserted) and self.records.keys().isdisjoint(puts):
             self.txn.add_new(self.records, puts)
             unseen = list(puts)
         else:
             unseen = self._insert_each(inserted)
-        if self.indexes:
-            entries = self.codec.entries
-            fresh += [entries(row, key) for key, _, row in encoded]
         if unseen and not self.exempt:
             if self.check:
                 for key, found in zip(unseen, self.txn.multi_get_base(self.table.family, unseen), strict=True):
@@ -142,7 +137,7 @@ class _Writing:
             if not self.expected.keys().isdisjoint(unseen):
                 unseen = [key for key in unseen if key not in self.expected]
             self.txn.add_new(self.expected, dict.fromkeys(unseen))
-        return inserted
+        return inserted, entries
 
     def _insert_each(self, pairs: Sequence[Pair]) -> list[bytes]:
         """Write records of which this transaction has written some already; the keys that it has not."""
@@ -156,13 +151,13 @@ class _Writing:
             self._set(self.records, key, value)
         return unseen
 
-    def _put_fresh(self, rows: Sequence[tuple[tuple[Pair, ...], ...]]) -> None:
+    def _put_fresh(self, rows: list[Row], entries: list[tuple[dict[bytes, bytes], int]]) -> None:
         """Write the index entries of new rows."""
         for number, (index, pending, expected) in enumerate(self.indexes):
-            pairs = [pair for entries in rows for pair in entries[number]]
-            new: dict[bytes, Any] = dict(pairs)
+            new: dict[bytes, Any]
+            new, count = entries[number]
             if (
-                len(new) == len(pairs)
+                len(new) == count
                 and pending.keys().isdisjoint(new)
                 and (expected is None or expected.keys().isdisjoint(new))
             ):
@@ -171,10 +166,15 @@ class _Writing:
                     self.txn.add_new(expected, dict.fromkeys(new))
                     self.unseen += [(index, pending, entry) for entry in new]
                 continue
-            for entry, value in pairs:
+            for entry, value in new.items() if len(new) == count else self._each_entry(rows, number):
                 if expected is not None:
                     self._claim(index, pending, expected, entry)
                 self._set(pending, entry, value)
+
+    def _each_entry(self, rows: list[Row], number: int) -> Iterator[Pair]:
+        """The entries of rows in one index, equal ones too."""
+        for key, _, row in map(self.codec.encode, rows):
+            yield from self.codec.entries(row, key)[number]
 
     def _claim(self, index: IndexCodec, pending: Changes, expected: dict[bytes, bytes | None], entry: bytes) -> None:
         """Raise if a unique entry is taken, as far as the transaction itself knows; the snapshot is looked at later."""
@@ -207,38 +207,34 @@ class _Writing:
                 table=self.table.name, cf=self.table.family, key=key,
             )  # fmt: skip
 
-    def _remove(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
-        for number, (index, pending, expected) in enumerate(self.indexes):
-            gone = old[number]
-            if not gone or (new and new[number] == gone):
+    def _remove(self, number: int, old: Sequence[Pair], new: Sequence[Pair]) -> None:
+        """Remove the entries of a row in one index that it has no more."""
+        index, pending, expected = self.indexes[number]
+        kept = dict(new) if old and new else {}
+        for entry, value in old:
+            if entry in kept and expected is None:
                 continue
-            kept = dict(new[number]) if new else {}
-            for entry, value in gone:
-                if entry in kept and expected is None:
-                    continue
-                if expected is not None and entry not in expected and entry not in pending:
-                    if index.definition.state == "building":
-                        # The record may have no entry yet, or its value may be another's by now.
-                        [found] = self.txn.multi_get_base(index.family, [entry])
-                        self._set(expected, entry, found)
-                        if found is None or index.primary_key(entry, found) != index.primary_key(entry, value):
-                            continue
-                    else:
-                        self._set(expected, entry, value)
-                self._set(pending, entry, DELETE)
+            if expected is not None and entry not in expected and entry not in pending:
+                if index.definition.state == "building":
+                    # The record may have no entry yet, or its value may be another's by now.
+                    [found] = self.txn.multi_get_base(index.family, [entry])
+                    self._set(expected, entry, found)
+                    if found is None or index.primary_key(entry, found) != index.primary_key(entry, value):
+                        continue
+                else:
+                    self._set(expected, entry, value)
+            self._set(pending, entry, DELETE)
 
-    def _put(self, old: Sequence[tuple[Pair, ...]], new: Sequence[tuple[Pair, ...]]) -> None:
-        for number, (index, pending, expected) in enumerate(self.indexes):
-            added = new[number]
-            if not added or (old and old[number] == added):
+    def _put(self, number: int, old: Sequence[Pair], new: Sequence[Pair]) -> None:
+        """Put the entries of a row in one index that it has not had."""
+        index, pending, expected = self.indexes[number]
+        kept = dict(old) if old and new and expected is None else {}
+        for entry, value in new:
+            if entry in kept and kept[entry] == value:
                 continue
-            kept = dict(old[number]) if old and expected is None else {}
-            for entry, value in added:
-                if entry in kept and kept[entry] == value:
-                    continue
-                if expected is not None:
-                    self._claim(index, pending, expected, entry)
-                self._set(pending, entry, value)
+            if expected is not None:
+                self._claim(index, pending, expected, entry)
+            self._set(pending, entry, value)
 
     def _check_unique(self) -> None:
         """Look up the unique entries that are new: the snapshot must have none."""
@@ -315,19 +311,20 @@ def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
     writing = _Writing(txn, new, check=False)
     decode, entries = new.codec.decode, new.codec.entries
     expected = txn.base.get(new.family, {})
-    pairs = []
+    nothing: tuple[tuple[Pair, ...], ...] = ((),) * len(new.codec.indexes)
+    moves: list[Move] = []
     for key, change in list(txn.changes.get(new.family, {}).items()):
         if not key.startswith(new.prefix):
             continue
         before = expected.get(key)
-        was = entries(decode(key, before), key) if before is not None else ()
-        now = entries(decode(key, change), key) if change is not DELETE else ()  # type: ignore[arg-type]
-        if was:
-            writing._remove(was, now)
-        pairs.append((was, now))
-    for was, now in pairs:
-        if now:
-            writing._put(was, now)
+        was = entries(decode(key, before), key) if before is not None else nothing
+        now = entries(decode(key, change), key) if change is not DELETE else nothing  # type: ignore[arg-type]
+        for number, (old_entries, new_entries) in enumerate(zip(was, now, strict=True)):
+            if old_entries != new_entries:
+                writing._remove(number, old_entries, new_entries)
+                moves.append((number, old_entries, new_entries))
+    for number, old_entries, new_entries in moves:
+        writing._put(number, old_entries, new_entries)
 
 
 def _forget_entries(txn: Transaction, indexes: set[IndexCodec]) -> None:

@@ -13,7 +13,8 @@ import time
 import traceback
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
@@ -30,6 +31,9 @@ from kvdialect.storage.lmdb.reading import LmdbScan, verify_all
 
 if TYPE_CHECKING:
     from kvdialect.storage.lmdb.engine import LmdbEngine
+
+
+_first: Final = itemgetter(0)
 
 
 class _Request(Request):
@@ -209,9 +213,8 @@ class Committer:
         puts: list[Pair]
         if Deletion in set(map(type, changes.values())):
             puts = [(key, value) for key, value in changes.items() if isinstance(value, bytes)]
-            for key, change in changes.items():
-                if type(change) is Deletion:
-                    txn.delete(tag + key, db=db)
+            for key in sorted([key for key, change in changes.items() if type(change) is Deletion]):
+                txn.delete(tag + key, db=db)
         else:
             puts = list(changes.items())  # type: ignore[arg-type]
         if self._engine.checked:
@@ -222,7 +225,7 @@ class Committer:
             txn.put(*puts[0], db=db)
         elif puts:
             # In key order LMDB finds each page once.
-            puts.sort()
+            puts.sort(key=_first)
             txn.cursor(db).putmulti(puts)
 
     # ---- tokens and outcomes
