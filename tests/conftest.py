@@ -65,6 +65,12 @@ def pytest_configure() -> None:
             raise pytest.UsageError(f"KVDIALECT_TEST_ENGINES names {engine!r}, but {DRIVERS[engine]} is not installed")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half of the suite's time is waiting, for the disk and for other processes: two workers share a core."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_report_header() -> str:
     return f"engines: {', '.join(sorted(_under_test()))}"
 

@@ -89,7 +89,7 @@ STRANGE = st.one_of(
 
 @needs_compiled
 @pytest.mark.parametrize("case", ALL, ids=str)
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_values_of_every_kind_encode_the_same(case, data):
     fields = [("k", BytesKind(), False), ("v", case.kind, False), ("n", case.kind, True)]
@@ -101,7 +101,7 @@ def test_values_of_every_kind_encode_the_same(case, data):
 
 @needs_compiled
 @pytest.mark.parametrize("case", KEYED, ids=str)
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_keys_and_index_entries_of_every_kind_encode_the_same(case, data):
     indexes = [

@@ -7,8 +7,7 @@ family with both, a snapshot for gets and an iterator for scans.
 While no write has begun since, a state is the live database and needs none of that. Just before a write it is
 *sealed*: all families are pinned, under the commit lock, so that no commit lies between two of them. Nothing is pinned
 for a state that nobody holds, unless a snapshot may still ask for it: with ``durability=sync``, a snapshot is of the
-last state that reached the disk, while the next commit is on its way there. It is another thread that asks then: where
-the one that commits is the only one that reads, nothing is pinned either.
+last state that reached the disk, while the next commit is on its way there.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 import rocksdict
@@ -170,9 +168,7 @@ class States:
         self._lock = threading.Lock()
         self._current = State(0)
         self._candidate: State | None = None
-        self._demand = 0  # for so many commits more; and the same for threads other than the last that took one
-        self._demand_of_others = 0
-        self._taker: int | None = None
+        self._demand = 0
         self.sequence = 0
         self._all: weakref.WeakSet[Pinned] = weakref.WeakSet()
         self._sealed: weakref.WeakSet[State] = weakref.WeakSet()
@@ -186,11 +182,6 @@ class States:
                     state = self._current = State(self.sequence)
                 state.holders += 1
                 return state
-        taker = get_ident()
-        if taker != self._taker:
-            if self._taker is not None:
-                self._demand_of_others = _DEMAND
-            self._taker = taker
         self._demand = _DEMAND
         while True:
             with self._lock:
@@ -247,9 +238,9 @@ class States:
         before = self.sequence
         try:
             self.sequence = before + 1
-            wanted = self._synced and self._demand > 0 and (self._demand_of_others > 0 or self._taker != get_ident())
-            self._demand = max(0, self._demand - 1)
-            self._demand_of_others = max(0, self._demand_of_others - 1)
+            wanted = self._synced and self._demand > 0
+            if wanted:
+                self._demand -= 1
             for state in (self._current, self._candidate):
                 if state is not None and not state.sealed and state.sequence == before:
                     if wanted or state.holders:
