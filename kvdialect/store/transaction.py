@@ -435,6 +435,8 @@ class Transaction:
                 version = self.store.version_raw if pinned is None else pinned
                 if pinned is None:
                     self._adopt_schema(reindex)
+                    # It may have read; the next try has to see families that were made since.
+                    self._end_snapshot()
                 try:
                     self.store.backend.batch_write(self._batch(ranges, version))
                     return

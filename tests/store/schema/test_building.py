@@ -172,6 +172,30 @@ def test_an_index_dropped_while_it_is_built(filled, model):
     model.verify(filled)
 
 
+def test_a_commit_that_meets_one_index_after_another(filled, model, monkeypatch):
+    """A second try of a commit read by the snapshot of the first, which had no family of the newer index."""
+    table = filled.bind(model.people(indexes=False))
+    one, two = (model.index(name, "name", "id", unique=True) for name in ("one", "two"))
+    with pytest.raises(_Interrupted):
+        filled.create_index("people", one, progress=_interrupt(20), batch_size=20)
+    write, met = filled.backend.batch_write, []
+
+    def write_behind(batch):
+        if not met:
+            met.append(batch)
+            with pytest.raises(_Interrupted):
+                filled.create_index("people", two, progress=_interrupt(20), batch_size=20)
+        write(batch)
+
+    monkeypatch.setattr(filled.backend, "batch_write", write_behind)
+    model.change(filled, table, (1, "changed", 5))
+    monkeypatch.undo()
+
+    filled.create_index("people", one)
+    filled.create_index("people", two)
+    model.verify(filled)
+
+
 def test_a_table_dropped_while_an_index_is_built(filled, model):
     """Dropping a table ends the building of its indexes."""
 
