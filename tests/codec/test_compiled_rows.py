@@ -11,7 +11,7 @@ import weakref
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kind_cases import ALL, KEYED
 from sqlalchemy import Index, select
@@ -69,6 +69,7 @@ def damaged(data, raw):
 
 @needs_compiled
 @pytest.mark.parametrize("case", ALL, ids=str)
+@settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_values_of_every_kind_decode_the_same(case, data):
     codec, generated = both(table([("k", BytesKind(), False), ("v", case.kind, False), ("n", case.kind, True)], ("k",)))
@@ -83,6 +84,7 @@ def test_values_of_every_kind_decode_the_same(case, data):
 
 @needs_compiled
 @pytest.mark.parametrize("case", KEYED, ids=str)
+@settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_keys_and_index_entries_of_every_kind_decode_the_same(case, data):
     index = IndexDefinition(name="i", parts=(IndexPart(name="n"), IndexPart(name="a")), include=("v",))
