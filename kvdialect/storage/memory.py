@@ -50,6 +50,8 @@ class MemoryEngine(Engine):
         self._families: dict[str, _Family] = {RESERVED_FAMILY: _Family()}
         self._lock = threading.RLock()
         self.sequence = 0
+        # Of the live snapshots, by id. Handles learn of one only after it was taken: a commit between must keep for it.
+        self.live: dict[int, int] = {}
 
     def reader(self) -> Callable[[str, bytes], bytes | None]:
         return self.get
@@ -99,7 +101,7 @@ class MemoryEngine(Engine):
             self._lock.release()
 
     def _apply(self, changes: dict[str, dict[bytes, bytes | Deletion]]) -> None:
-        oldest = min((s.sequence for s in self.snapshots() if isinstance(s, MemorySnapshot)), default=None)
+        oldest = min(list(self.live.values()), default=None)
         number = self.sequence + 1
         for cf, family_changes in changes.items():
             family = self._families[cf]
@@ -202,6 +204,7 @@ class MemorySnapshot(EngineSnapshot):
         self.sequence = sequence
         # Families are kept by this snapshot even if they are dropped.
         self._families = dict(engine._families)
+        engine.live[id(self)] = sequence
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         with self.engine._lock:
@@ -220,6 +223,7 @@ class MemorySnapshot(EngineSnapshot):
 
     def release(self) -> None:
         self._families = {}
+        self.engine.live.pop(id(self), None)
 
 
 class MemoryScan(Scan):

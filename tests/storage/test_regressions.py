@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import pytest
 
@@ -56,6 +57,24 @@ def test_an_iterator_yields_nothing_after_its_end(url, end):
     with pytest.raises(exc.StoreClosed):
         next(pairs)
     backend.close()
+
+
+def test_a_commit_right_behind_a_snapshot_is_not_in_it(url, monkeypatch):
+    """In memory, a commit between the taking of a snapshot and its entry with the handle took its values away."""
+    with open_backend(url, ["a"]) as backend:
+        backend.batch_write(WriteBatch().put("a", b"1", b"old").put("a", b"2", b"old"))
+
+        def commit_first(child, add=backend.children.add):
+            backend.batch_write(WriteBatch().put("a", b"1", b"new").delete("a", b"2").put("a", b"3", b"new"))
+            add(child)
+
+        children = mock.Mock(wraps=backend.children)
+        children.add.side_effect = commit_first
+        children.__iter__ = mock.Mock(side_effect=backend.children.__iter__)
+        monkeypatch.setattr(backend, "children", children)
+        with backend.snapshot() as snapshot:
+            assert list(snapshot.scan("a")) == [(b"1", b"old"), (b"2", b"old")]
+            assert snapshot.get("a", b"2") == b"old"
 
 
 def test_closing_a_handle_from_many_threads_closes_no_other(url):
