@@ -24,12 +24,12 @@ collect_ignore = ["suite"]  # SQLAlchemy's, with a pytest plugin of its own: tes
 DRIVERS = {"memory": None, "lmdb": "lmdb", "rocksdb": "rocksdict"}
 
 # No deadlines: the time of an fsync is the machine's, not the code's.
-# A third of Hypothesis's own number keeps the suite within ten minutes; "long" is for a night.
-settings.register_profile("default", deadline=None, max_examples=35)
+# A quarter of Hypothesis's own number keeps the suite short; "long" is for a night.
+settings.register_profile("default", deadline=None, max_examples=25)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=35,
+    max_examples=25,
     derandomize=True,
     database=None,
     print_blob=True,
