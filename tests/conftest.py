@@ -24,12 +24,12 @@ collect_ignore = ["suite"]  # SQLAlchemy's, with a pytest plugin of its own: tes
 DRIVERS = {"memory": None, "lmdb": "lmdb", "rocksdb": "rocksdict"}
 
 # No deadlines: the time of an fsync is the machine's, not the code's.
-# A quarter of Hypothesis's own number keeps the suite short; "long" is for a night.
-settings.register_profile("default", deadline=None, max_examples=25)
+# A third of Hypothesis's own number keeps the suite within ten minutes; "long" is for a night.
+settings.register_profile("default", deadline=None, max_examples=35)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=25,
+    max_examples=35,
     derandomize=True,
     database=None,
     print_blob=True,
@@ -63,12 +63,6 @@ def pytest_configure() -> None:
             raise pytest.UsageError(f"KVDIALECT_TEST_ENGINES names {engine!r}; known: {', '.join(DRIVERS)}")
         if not _has_driver(engine):
             raise pytest.UsageError(f"KVDIALECT_TEST_ENGINES names {engine!r}, but {DRIVERS[engine]} is not installed")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Half of the suite's time is waiting, for the disk and for other processes: two workers share a core."""
-    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_report_header() -> str:

@@ -129,11 +129,11 @@ def follow(session: Session, txn: Transaction, journal: Iterable[tuple[dict[Any,
             raw = txn.get(name, key)
             if kept:
                 session.work.levels[-1].note(instance, mapper)
+                session.work.levels[-1].departed |= raw is None
             if raw is not None:
                 mapper.loading.fill(instance, key, raw)
                 continue
             identity.discard(key)
-            session.work.levels[-1].departed = True
             if not kept:
                 session.make_transient(instance)
 

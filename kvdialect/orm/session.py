@@ -518,9 +518,8 @@ class Session(EventTarget):
         if mapper is None or txn is None:
             mapper = self._mapper(entity)
             txn = self._autobegin()
-        loading = mapper.loading
         try:
-            key = loading.quick_key(ident) or loading.key_of(ident)
+            key = mapper.loading.quick_key(ident) or mapper.loading.key_of(ident)
         except exc.KeyTooLong:
             return None  # no record has such a key
         if populate_existing or with_for_update or execution_options:
@@ -541,13 +540,14 @@ class Session(EventTarget):
             try:
                 raw = direct.get(mapper.table.name, key)  # what txn.get comes to
             except exc.UnknownColumnFamily:
-                raw = txn.get(mapper.table.name, key)
+                raw = txn.get(mapper.table.name, key)  # which says what became of the table
         if raw is None:
             self._forget(mapper, key)
             return None
         if mapper.record.mutable:
             self.has_mutable = True
-        instance = loading.load_one(key, raw, mapper.identity, self.tracker)
+        # The loading of now: a first read may have taken over another catalog, see _see_schema.
+        instance = mapper.loading.load_one(key, raw, mapper.identity, self.tracker)
         return instance  # type: ignore[no-any-return]
 
     def _read(

@@ -393,6 +393,17 @@ static int is_whole(const Key *key)
     return key->count == 1 && part->form == 'b' && !part->nullable && !part->terminated && !part->descending;
 }
 
+/* The columns at `places` of a row behind what a value begins with, which `done` tells of; the value as a new reference. */
+static int pack_row(const Encoder *self, Buffer *buffer, int done, const int *places, int count, PyObject *row,
+                    PyObject **value)
+{
+    for (int number = 0; done == DONE && number < count; number++)
+        done = pack(buffer, &self->column[places[number]], PyTuple_GetItem(row, places[number]));
+    if (done == DONE && (*value = bytes_of(buffer)) == NULL)
+        done = FAILED;
+    return done;
+}
+
 /* Key and value of a row, as new references. */
 static int encode(const Encoder *self, Buffer *buffer, PyObject *row, PyObject **key, PyObject **value)
 {
@@ -414,12 +425,7 @@ static int encode(const Encoder *self, Buffer *buffer, PyObject *row, PyObject *
     done = append(buffer, self->header, self->head);
     if (done == DONE)
         done = pack_count(buffer, self->fields);
-    for (int number = 0; done == DONE && number < self->fields; number++) {
-        int place = self->field[number];
-        done = pack(buffer, &self->column[place], PyTuple_GetItem(row, place));
-    }
-    if (done == DONE && (*value = bytes_of(buffer)) == NULL)
-        done = FAILED;
+    done = pack_row(self, buffer, done, self->field, self->fields, row, value);
     if (done != DONE)
         Py_CLEAR(*key);
     return done;
@@ -468,12 +474,7 @@ static int entry_of(const Encoder *self, const Index *index, Buffer *buffer, PyO
         done = pack_count(buffer, index->included + (index->unique ? 1 : 0));
     if (done == DONE && index->unique)
         done = pack_string(buffer, behind, size, 0);
-    for (int number = 0; done == DONE && number < index->included; number++) {
-        int place = index->field[number];
-        done = pack(buffer, &self->column[place], PyTuple_GetItem(row, place));
-    }
-    if (done == DONE && (*value = bytes_of(buffer)) == NULL)
-        done = FAILED;
+    done = pack_row(self, buffer, done, index->field, index->included, row, value);
     if (done != DONE)
         Py_CLEAR(*key);
     return done;

@@ -7,6 +7,7 @@ import sys
 from unittest import mock
 
 import pytest
+from codec_cases import table, typed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kind_cases import ALL, KEYED
@@ -16,7 +17,7 @@ from kvdialect.codec.composite import ListKind
 from kvdialect.codec.numeric import FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, FixedBytesKind, TextKind
 from kvdialect.schema import compiled, rows
-from kvdialect.schema.definition import FieldDefinition, IndexDefinition, IndexPart, TableDefinition
+from kvdialect.schema.definition import IndexDefinition, IndexPart
 from kvdialect.schema.expressions import Arithmetic, Column, Compare, Constant
 
 needs_compiled = pytest.mark.skipif(
@@ -47,24 +48,8 @@ def outcome(function, *args):
         return type(error), str(error)
 
 
-def typed(value):
-    if isinstance(value, tuple | list):
-        return type(value), [typed(each) for each in value]
-    if isinstance(value, dict):
-        return dict, [typed(each) for each in value.items()]
-    return type(value), repr(value)
-
-
 def index(name, *columns, descending=False, **options):
     return IndexDefinition(name=name, parts=tuple(IndexPart(name=c, descending=descending) for c in columns), **options)
-
-
-def table(fields, key, indexes=()):
-    numbered = tuple(
-        FieldDefinition(id=at, name=name, kind=kind, nullable=nullable)
-        for at, (name, kind, nullable) in enumerate(fields, 1)
-    )
-    return TableDefinition(name="t", fields=numbered, primary_key=key, indexes=tuple(indexes), version=2)
 
 
 def same(codec, generated, row, *others):
@@ -89,7 +74,7 @@ STRANGE = st.one_of(
 
 @needs_compiled
 @pytest.mark.parametrize("case", ALL, ids=str)
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples // 2)  # several rows in each
 @given(data=st.data())
 def test_values_of_every_kind_encode_the_same(case, data):
     fields = [("k", BytesKind(), False), ("v", case.kind, False), ("n", case.kind, True)]
@@ -101,7 +86,7 @@ def test_values_of_every_kind_encode_the_same(case, data):
 
 @needs_compiled
 @pytest.mark.parametrize("case", KEYED, ids=str)
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples // 2)  # several rows in each
 @given(data=st.data())
 def test_keys_and_index_entries_of_every_kind_encode_the_same(case, data):
     indexes = [

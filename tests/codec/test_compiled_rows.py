@@ -11,7 +11,8 @@ import weakref
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from codec_cases import table, typed
+from hypothesis import given
 from hypothesis import strategies as st
 from kind_cases import ALL, KEYED
 from sqlalchemy import Index, select
@@ -44,20 +45,6 @@ def outcome(function, *args):
         return type(error), str(error)
 
 
-def typed(value):
-    if isinstance(value, tuple | list):
-        return type(value), [typed(each) for each in value]
-    return type(value), repr(value)
-
-
-def table(fields, key, indexes=()):
-    numbered = tuple(
-        FieldDefinition(id=at, name=name, kind=kind, nullable=nullable)
-        for at, (name, kind, nullable) in enumerate(fields, 1)
-    )
-    return TableDefinition(name="t", fields=numbered, primary_key=key, indexes=indexes, version=2)
-
-
 def damaged(data, raw):
     """Bytes that are something else: bits flipped, cut off, longer."""
     at = data.draw(st.integers(0, max(0, len(raw) - 1)))
@@ -69,7 +56,6 @@ def damaged(data, raw):
 
 @needs_compiled
 @pytest.mark.parametrize("case", ALL, ids=str)
-@settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_values_of_every_kind_decode_the_same(case, data):
     codec, generated = both(table([("k", BytesKind(), False), ("v", case.kind, False), ("n", case.kind, True)], ("k",)))
@@ -84,7 +70,6 @@ def test_values_of_every_kind_decode_the_same(case, data):
 
 @needs_compiled
 @pytest.mark.parametrize("case", KEYED, ids=str)
-@settings(max_examples=settings().max_examples // 3)
 @given(data=st.data())
 def test_keys_and_index_entries_of_every_kind_decode_the_same(case, data):
     index = IndexDefinition(name="i", parts=(IndexPart(name="n"), IndexPart(name="a")), include=("v",))

@@ -178,3 +178,46 @@ def test_a_session_that_runs_while_fields_change_is_told(url):
                 session.commit()
         check_consistency(engine)
         assert engine.stats()["tables"]["items"]["rows"] == 0
+
+
+def _narrow(local):
+    @mapped(local)
+    class Item:
+        __tablename__ = "items"
+        id: Mapped[int] = field(primary_key=True)
+        size: Mapped[UInt8] = 0
+
+    return Item
+
+
+def _wide(local):
+    @mapped(local)
+    class Item:
+        __tablename__ = "items"
+        id: Mapped[int] = field(primary_key=True)
+        size: Mapped[UInt8] = 0
+        note: Mapped[str | None] = None
+
+    return Item
+
+
+def test_the_first_read_of_a_session_goes_by_the_fields_of_its_own_moment(url):
+    """Fields that came and went make another version: a get read by the fields last seen, and found damage."""
+    narrow, wide = registry(), registry()
+    item, _ = _narrow(narrow), _wide(wide)
+    with create_engine(url) as engine, create_engine(url) as other:
+        narrow.create_all(engine)
+        with Session(engine) as session, session.begin():
+            session.add(item(1, 1))
+        session = Session(engine)
+        assert session.get_one(item, 1).size == 1
+        session.rollback()  # the session knows the class, and has no snapshot
+        session.expunge_all()
+        session.begin()
+        wide.upgrade(other)
+        narrow.upgrade(other)
+        with Session(other) as writer, writer.begin():
+            writer.add(item(2, 2))
+
+        assert session.get_one(item, 2).size == 2
+        session.close()
