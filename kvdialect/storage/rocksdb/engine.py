@@ -8,6 +8,7 @@ writer; everything below ``\xff`` in it belongs to other layers.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -29,7 +30,7 @@ from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
 from kvdialect.storage.rocksdb.errors import translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
-from kvdialect.storage.rocksdb.log import before_torn_end
+from kvdialect.storage.rocksdb.log import before_torn_end, torn_manifest
 from kvdialect.storage.rocksdb.options import (
     RocksDBOptions,
     database_options,
@@ -43,7 +44,12 @@ from kvdialect.storage.rocksdb.reading import RocksDBSnapshot
 from kvdialect.storage.rocksdb.states import States
 from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Marker, aside_of, open_directory
 
+_log = logging.getLogger(__name__)
+
 # rocksdict raises bare Exception for whatever RocksDB says, and KeyError for a key that is not bytes.
+
+_TOLERANT: Final = ("tolerate_corrupted_tail", "point_in_time")
+"""The values of ``wal_recovery`` that let the unfinished end of a manifest go too."""
 
 
 class Family:
@@ -178,6 +184,20 @@ class RocksDBEngine(Engine):
             )
 
     def _open_database(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
+        """Open the database, without the end of its manifest where a power loss has torn that."""
+        try:
+            return self._open_as_it_is(declared)
+        except exc.Corruption:
+            tolerant = self.options.mode == "rw" and self.options.wal_recovery in _TOLERANT
+            torn = torn_manifest(self.path) if tolerant else None
+            if torn is None:
+                raise
+        with torn.cut():
+            database = self._open_as_it_is(declared)
+        _log.warning("%s: a power loss had torn the end of %s, which was not synced", self.path, torn.file.name)
+        return database
+
+    def _open_as_it_is(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
         options = self.options
         written = read_options_file(self.path)
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import StorageBackend, WriteBatch
+from kvdialect.storage.rocksdb import log as layout
 
 pytestmark = pytest.mark.engine("rocksdb")
 
@@ -377,3 +378,151 @@ def test_a_torn_end_behind_an_older_damage_opens_nothing(torn: Path, url: str) -
 
     with pytest.raises(exc.Corruption):
         open_backend(url)
+
+
+def last_commit(file: Path) -> int:
+    """Where the last commit of a log begins."""
+    _, last, _ = layout._walk(file.read_bytes())
+    assert last is not None
+    return last.offset
+
+
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_a_last_commit_without_its_edge_is_dropped(torn: Path, url: str, part: str) -> None:
+    """Zeros in the part of a sector that is a commit.s, and in no whole one, were taken for damage."""
+    file = log(torn)
+    begin, end = last_commit(file), file.stat().st_size
+    if part == "first":
+        overwrite(file, begin, bytes((begin // 512 + 1) * 512 - begin))
+    else:
+        overwrite(file, end // 512 * 512, bytes(end % 512))
+
+    with open_backend(url) as backend:
+        in_a, in_b = rows(backend)
+
+    assert in_a == in_b == [b"%04d" % number for number in range(19)]
+
+
+# ------------------------------------------------------------------------------------ a manifest likewise
+
+FAMILIES = [f"f{number}" for number in range(9)]
+
+
+@pytest.fixture
+def unsynced(process: Start, path: Path) -> tuple[Path, int]:
+    """A store in the middle of a flush: its log is there, and the end of its manifest was not synced.
+
+    Returns:
+        Its path, and how long the manifest was before the flush.
+    """
+    other = process(
+        f"""
+        backend = open_backend(URL, {FAMILIES})
+        for number in range(50):
+            batch = WriteBatch()
+            for cf in {FAMILIES}:
+                batch.put(cf, b"%04d" % number, b"v" * 100)
+            backend.batch_write(batch)
+        say("written")
+        input()
+        backend.flush()
+        say("flushed")
+        input()
+        """
+    )
+    assert other.line() == "written"
+    logs = {file: file.read_bytes() for file in path.glob("*.log")}
+    size = manifest(path).stat().st_size
+    other.go_on()
+    assert other.line() == "flushed"
+    other.kill()
+    # RocksDB removes a log when the manifest that makes it superfluous was synced.
+    assert not all(file.exists() for file in logs)
+    for file, content in logs.items():
+        file.write_bytes(content)
+    assert manifest(path).stat().st_size > size + 1024
+    return path, size
+
+
+def manifest(path: Path) -> Path:
+    return path / (path / "CURRENT").read_text().strip()
+
+
+def tear(path: Path, size: int, zeros: int = 512) -> None:
+    """End the manifest in a sector that was not written, which cuts an edit behind ``size`` in two."""
+    file = manifest(path)
+    border = (size // 512 + 1) * 512
+    file.write_bytes(file.read_bytes()[:border] + bytes(zeros))
+
+
+def whole(backend: StorageBackend) -> bool:
+    expected = [(b"%04d" % number, b"v" * 100) for number in range(50)]
+    return all(list(backend.scan(cf)) == expected for cf in FAMILIES)
+
+
+@pytest.mark.parametrize("zeros", [200, 512, 700])
+def test_a_manifest_that_a_power_loss_has_torn_is_cut(
+    unsynced: tuple[Path, int], url: str, zeros: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sector of a manifest had not reached the disk, and the store did not open any more."""
+    tear(*unsynced, zeros)
+    torn = manifest(unsynced[0]).name
+
+    with open_backend(url) as backend:
+        assert whole(backend)
+    assert f"a power loss had torn the end of {torn}" in caplog.text
+    with open_backend(url) as backend:
+        assert whole(backend)
+
+
+@pytest.mark.parametrize("options", ["?mode=ro", "?wal_recovery=absolute"])
+def test_a_torn_manifest_is_left_alone_where_it_may_not_be_cut(
+    unsynced: tuple[Path, int], url: str, options: str
+) -> None:
+    """A store that was opened for reading was changed, or one that was to be as it was left was not."""
+    tear(*unsynced)
+    before = contents(unsynced[0])
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url + options)
+    assert contents(unsynced[0]) == before
+
+
+def test_zeros_in_a_manifest_that_was_synced_are_damage(unsynced: tuple[Path, int], url: str) -> None:
+    """The log is gone, so the edit that made it superfluous was synced: without it the flushed rows would be lost."""
+    path, size = unsynced
+    oldest = min(path.glob("*.log"), key=lambda file: int(file.stem))
+    oldest.unlink()
+    tear(path, size)
+    before = contents(path)
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
+    assert contents(path) == before
+
+
+def test_a_flipped_bit_in_a_manifest_is_damage(unsynced: tuple[Path, int], url: str) -> None:
+    """An edit that rotted was taken for one that was never written."""
+    path, size = unsynced
+    file = manifest(path)
+    overwrite(file, size + 30, bytes([file.read_bytes()[size + 30] ^ 1]))
+    before = contents(path)
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
+    assert contents(path) == before
+
+
+def test_a_torn_manifest_is_put_back_where_the_store_does_not_open_without(
+    unsynced: tuple[Path, int], url: str
+) -> None:
+    """A store with other damage too lost the end of its manifest at each try to open it."""
+    path, size = unsynced
+    tear(path, size)
+    oldest = min(path.glob("*.log"), key=lambda file: int(file.stem))
+    overwrite(oldest, oldest.stat().st_size // 2, b"\xff" * 20)
+    before = contents(path)
+
+    with pytest.raises(exc.Corruption):
+        open_backend(url)
+    assert contents(path) == before
