@@ -19,14 +19,15 @@ from kvdialect.schema.rows import Row
 from kvdialect.storage.interrupts import HeldInterrupts
 from kvdialect.store.allocator import autoincrement_field
 from kvdialect.store.engine import Engine
+from kvdialect.store.retrying import Attempts
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import RowChanges, commit, write_rows
 
 Existing = Literal["fail", "skip", "replace"]
 EXISTING: Final = ("fail", "skip", "replace")
-
-_TRIES: Final = 10
+_PATIENCE: Final = 10.0
+"""Seconds for which a batch is written again after conflicts."""
 
 Values = dict[str, Any]
 """A row by column name."""
@@ -221,14 +222,14 @@ def _alike(rows: Sequence[Values]) -> Iterator[tuple[tuple[str, ...], list[Value
 
 def _retried(write: Callable[[], None]) -> None:
     """Write, again when another transaction came first."""
-    for attempt in range(_TRIES):
+    attempts = Attempts(None, _PATIENCE)
+    while True:
         try:
             return write()
         except exc.Error as error:
-            if attempt == _TRIES - 1 or not error.retryable or error.outcome != "not_applied":
+            if not attempts.again(error):
                 raise
-            time.sleep(0.01 * 2**attempt)
-    return None
+        time.sleep(attempts.pause())
 
 
 class Loading:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from kvdialect.dialect.statements import Statement, parse
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import Error, IntegrityError, NotSupportedError, OperationalError, ProgrammingError
+from kvdialect.store.retrying import Attempts
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 10.0
 """Seconds for which a statement in AUTOCOMMIT mode is run again after conflicts, as SQLite waits for its lock."""
-_LONGEST_PAUSE: Final = 0.05
 
 _SCHEMA_PRAGMAS: Final = frozenset({"table_list", "database_list", "index_info", "index_xinfo"})
 _PRAGMAS: Final = _SCHEMA_PRAGMAS | {
@@ -120,8 +118,8 @@ class Cursor:
         if connection._txn is not None:
             connection.drain()
             connection.rollback()  # the reading of an earlier cursor
-        ends = time.monotonic() + _PATIENCE
-        for attempt in itertools.count(1):
+        attempts: Attempts | None = None
+        while True:
             try:
                 self._statement(sql, statement, params)
                 if statement.kind in ("select", "explain"):
@@ -134,8 +132,11 @@ class Cursor:
                 if not connection.closed and connection._txn is not None:
                     self._rows = None
                     connection.rollback()
-                if not _again(error, attempt, ends):
+                if attempts is None:
+                    attempts = Attempts(None, _PATIENCE)
+                if not attempts.again(error):
                     raise
+            time.sleep(attempts.pause())
 
     def _statement(self, sql: str, statement: Statement, params: Any) -> None:
         connection = self.connection
@@ -452,8 +453,8 @@ class Cursor:
         if connection.autocommit and connection._txn is not None:
             connection.drain()
             connection.rollback()
-        ends = time.monotonic() + _PATIENCE
-        for attempt in itertools.count(1):
+        attempts: Attempts | None = None
+        while True:
             try:
                 self._bulk_once(sql, statement, rows)
                 if connection.autocommit:
@@ -464,8 +465,11 @@ class Cursor:
                     raise
                 if connection._txn is not None:
                     connection.rollback()
-                if not _again(error, attempt, ends):
+                if attempts is None:
+                    attempts = Attempts(None, _PATIENCE)
+                if not attempts.again(error):
                     raise
+            time.sleep(attempts.pause())
 
     def _bulk_once(self, sql: str, statement: Statement, rows: list[Any]) -> None:
         connection = self.connection
@@ -605,14 +609,6 @@ class Cursor:
         if known is error:
             raise error
         raise known from error
-
-
-def _again(error: BaseException, attempt: int, ends: float) -> bool:
-    """True after a pause, longer after each attempt; False if no further one can mend it, or it took too long."""
-    if not getattr(error, "retryable", False) or time.monotonic() >= ends:
-        return False
-    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.002 * attempt)))  # noqa: S311 - to spread the contenders
-    return True
 
 
 def _check_text(sql: Any) -> None:

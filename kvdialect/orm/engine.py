@@ -17,8 +17,8 @@ from kvdialect.orm.aio.factory import run_transaction
 from kvdialect.orm.aio.workers import POOL_SIZE, POOL_TIMEOUT, WorkerPool
 from kvdialect.orm.arrow import ArrowStream
 from kvdialect.orm.loading import Loading
-from kvdialect.orm.retrying import RETRIES, Attempts
 from kvdialect.orm.session import Session
+from kvdialect.orm.transactions import attempts_at
 from kvdialect.query.prepared import QueryPlanner
 from kvdialect.schema.declared import definition_of
 from kvdialect.schema.definition import TableDefinition
@@ -26,6 +26,7 @@ from kvdialect.schema.records import Record, records_for, required_record
 from kvdialect.store import engine as store_engine
 from kvdialect.store.catalog import Catalog
 from kvdialect.store.echo import EchoFlag
+from kvdialect.store.retrying import RETRIES
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import IsolationLevel
 
@@ -162,7 +163,7 @@ class Engine(store_engine.Engine):
             ConflictError: that of the last run.
             Error: anything else that ``fn`` or the commit raises, at once.
         """
-        attempts = Attempts(fn, retries, deadline)
+        attempts = attempts_at(fn, retries, deadline)
         while True:
             try:
                 with Session(self, isolation_level=isolation_level) as session, session.begin():

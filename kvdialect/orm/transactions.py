@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import exc as sa_exc
+
+from kvdialect import exc
+from kvdialect.store.retrying import Attempts
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -95,3 +99,14 @@ class SessionTransaction:
             self.rollback()
         elif self.is_active:
             self._session.commit()
+
+
+def attempts_at(function: Callable[..., Any], retries: int, deadline: float | None) -> Attempts:
+    """The attempts at a transaction that is a function of a session.
+
+    Raises:
+        ArgumentError: for a function that is none, or a number that is no count.
+    """
+    if not callable(function):
+        raise exc.ArgumentError(f"transaction({function!r:.80}): give it a function of a session")
+    return Attempts(retries, deadline)

@@ -210,6 +210,29 @@ def test_autocommit(engine):
         assert len(_names(other)) == 3
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["execute", "executemany"])
+def test_autocommit_does_not_repeat_what_may_have_been_applied(store, engine, many, monkeypatch):
+    """A disk that was full leaves open whether the commit was applied: run again, an insert would be there twice."""
+    commits = []
+    write = store.backend.batch_write
+
+    def full(batch):
+        write(batch)
+        commits.append(batch)
+        raise exc.DiskFull("the disk is full")
+
+    auto = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with auto.connect() as connection:
+        connection.execute(items.insert(), {"name": "before", "n": 0})  # ids are taken from the allocator here
+        monkeypatch.setattr(store.backend, "batch_write", full)
+        with pytest.raises(OperationalError, match="the disk is full"):
+            connection.execute(items.insert(), [{"name": None, "n": 77}] * 2 if many else {"name": None, "n": 77})
+        monkeypatch.undo()
+
+        assert len(commits) == 1
+        assert connection.scalar(sa.select(sa.func.count()).where(items.c.n == 77)) == (2 if many else 1)
+
+
 def test_autocommitted_statements_of_many_threads_lose_nothing(engine):
     """A statement that meets a conflict in AUTOCOMMIT is run again by the connection."""
     auto = engine.execution_options(isolation_level="AUTOCOMMIT")

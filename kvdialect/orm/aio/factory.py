@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvdialect import exc
 from kvdialect.orm.aio.session import AsyncSession
 from kvdialect.orm.factory import sessionmaker
-from kvdialect.orm.retrying import Attempts
 from kvdialect.orm.session import Session
+from kvdialect.orm.transactions import attempts_at
 from kvdialect.store.transaction import IsolationLevel
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ async def run_transaction(
     deadline: float | None,
 ) -> T:
     """See :meth:`kvdialect.Engine.async_transaction`."""
-    attempts = Attempts(fn, retries, deadline)
+    attempts = attempts_at(fn, retries, deadline)
     while True:
         try:
             async with AsyncSession(engine, isolation_level=isolation_level) as session, session.begin():
