@@ -129,7 +129,7 @@ class Committer:
                             engine.family(cf, "batch_write")
                         changes: Any = expectations.resolve(batch, _Live(engine)) if batch.adds else batch.changes
                         native = self._native_batch(engine.known, changes)
-                    self._write(native, attempt)
+                    self._write(native, batch, attempt)
                 if not attempt.written:
                     native = None  # the driver has used it up
                     stalled = stalled or time.monotonic()
@@ -144,11 +144,11 @@ class Committer:
             # The driver's batch keeps the database open, and a traceback would keep the batch.
             native = None
 
-    def _write(self, native: rocksdict.WriteBatch, attempt: _Attempt) -> None:
+    def _write(self, native: rocksdict.WriteBatch, batch: WriteBatch, attempt: _Attempt) -> None:
         """Write a batch, under the commit lock; ``attempt.written`` stays False if RocksDB stalls."""
         engine = self._engine
         try:
-            sequence = attempt.sequence = engine.states.advance()
+            sequence = attempt.sequence = engine.states.advance((*batch.changes, RESERVED_FAMILY))
             attempt.token = self._token(sequence)
             native.put(
                 _TOKEN + self._writer_id,

@@ -389,6 +389,7 @@ class RocksDBEngine(Engine):
             try:
                 self.database.create_column_family(name, native)
                 prefixed = options.bloom == "prefix" and self.options.bloom
+                self.states.created(name)
                 self._add_family(self.database, name, options.prefix_length if prefixed else None)
             except Exception as error:
                 raise translate(self, error, "create_column_family") from error
@@ -397,7 +398,7 @@ class RocksDBEngine(Engine):
     def drop_family(self, name: str) -> None:
         with self._committer.exclusive("drop_column_family"):
             self.family(name, "drop_column_family")
-            self.states.advance()
+            self.states.advance([name])
             try:
                 self.database.drop_column_family(name)
             except Exception as error:
@@ -449,7 +450,7 @@ class RocksDBEngine(Engine):
         if self.options.mode != "secondary":
             return
         with self._committer.exclusive("catch_up"):
-            self.states.advance()
+            self.states.advance(self.known)
             try:
                 self.database.try_catch_up_with_primary()
             except Exception as error:

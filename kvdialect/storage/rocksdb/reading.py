@@ -36,14 +36,14 @@ class RocksDBSnapshot(EngineSnapshot):
         self._gets = engine.gets
 
     def get(self, cf: str, key: bytes) -> bytes | None:
-        # The live database answers as long as no write has begun; that is tested again after the read.
+        # The live database answers as long as no write to the family has begun; that is tested again after the read.
         states, state = self._states, self._state
-        if state.sequence == states.sequence:
+        if state.sequence == states.sequence or states.unchanged(state, cf):
             try:
                 value = self._gets[cf](key)
             except Exception as error:
                 raise self.engine.read_error(error, "get", cf, key) from error
-            if state.sequence == states.sequence:
+            if state.sequence == states.sequence or states.unchanged(state, cf):
                 if value.__class__ is bytes:
                     return value
                 check_key(key, cf)
@@ -63,9 +63,9 @@ class RocksDBSnapshot(EngineSnapshot):
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
         states, state = self._states, self._state
         keys = list(keys)
-        if state.sequence == states.sequence:
+        if states.unchanged(state, cf):
             values = self.engine.multi_get(cf, keys)
-            if state.sequence == states.sequence:
+            if states.unchanged(state, cf):
                 return values
         pinned = self._pin(cf)
         check_keys(keys, cf)
@@ -142,7 +142,7 @@ class RocksDBScan(Scan):
         return options
 
     def _is_live(self) -> bool:
-        return self._state is None or self._state.sequence == self._engine.states.sequence
+        return self._state is None or self._engine.states.unchanged(self._state, self._cf)
 
     def read(self, size: int) -> list[Pair]:
         if self._ended:

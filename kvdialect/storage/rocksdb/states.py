@@ -4,17 +4,17 @@ RocksDB's snapshots belong to one family each, and those of rocksdict hold for `
 ``snapshot.items()`` shows later writes. A native iterator, however, stays at the moment it was made. So a state pins a
 family with both, a snapshot for gets and an iterator for scans.
 
-While no write has begun since, a state is the live database and needs none of that. Just before a write it is
-*sealed*: all families are pinned, under the commit lock, so that no commit lies between two of them. Nothing is pinned
-for a state that nobody holds, unless a snapshot may still ask for it: with ``durability=sync``, a snapshot is of the
-last state that reached the disk, while the next commit is on its way there.
+A family that no write has begun to change since is read in the live database, and needs none of that. Just before a
+write the families that it changes are pinned, under the commit lock, for all states that are *kept*: those that
+somebody holds, and with ``durability=sync`` the last one that reached the disk, which snapshots are of while the next
+commit is on its way there. So a commit costs what it changes, however many families there are.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import rocksdict
@@ -26,7 +26,7 @@ from kvdialect.storage.rocksdb.errors import translate
 if TYPE_CHECKING:
     from kvdialect.storage.rocksdb.engine import RocksDBEngine
 
-# For how many commits after the last snapshot states go on being sealed for snapshots that come mid-commit.
+# For how many commits after the last snapshot the last state is kept for snapshots that come mid-commit.
 _DEMAND: Final = 64
 
 
@@ -133,15 +133,16 @@ class State:
     """The store after write number ``sequence``, as all its snapshots share it.
 
     Attributes:
-        sealed: all families are kept: in ``pinned``, or in ``unused`` where nobody has asked for them yet.
+        kept: the last write that all of it was kept through; none behind that leaves it readable.
         holders: how many snapshots there are of it.
+        pinned: families that have changed since.
+        unused: those of them that nobody has asked for yet.
     """
 
-    __slots__ = ("__weakref__", "holders", "pinned", "sealed", "sequence", "unused")
+    __slots__ = ("__weakref__", "holders", "kept", "pinned", "sequence", "unused")
 
     def __init__(self, sequence: int) -> None:
-        self.sequence = sequence
-        self.sealed = False
+        self.sequence = self.kept = sequence
         self.holders = 0
         self.pinned: dict[str, Pinned] = {}
         self.unused: dict[str, Natives] = {}
@@ -158,6 +159,7 @@ class States:
     Attributes:
         sequence: number of the last write begun. It is counted up before the write, so that a reader that finds it
             unchanged after its read knows that it saw no part of a later write.
+        changed: the number of the last write begun to each family, which is counted up likewise.
     """
 
     def __init__(self, engine: RocksDBEngine, *, synced: bool, catch_up: Callable[[int], None]) -> None:
@@ -170,8 +172,11 @@ class States:
         self._candidate: State | None = None
         self._demand = 0
         self.sequence = 0
+        self.changed: dict[str, int] = {}
+        self._before: dict[str, int] = {}  # what of it the last write has replaced
+        self._held: set[State] = set()
         self._all: weakref.WeakSet[Pinned] = weakref.WeakSet()
-        self._sealed: weakref.WeakSet[State] = weakref.WeakSet()
+        self._keeping: weakref.WeakSet[State] = weakref.WeakSet()
 
     def take(self) -> State:
         """Return the state that a snapshot is of, with one more holder."""
@@ -180,33 +185,41 @@ class States:
                 state = self._current
                 if state.sequence != self.sequence:
                     state = self._current = State(self.sequence)
-                state.holders += 1
-                return state
+                return self._hold(state)
         self._demand = _DEMAND
         while True:
             with self._lock:
                 state = self._current
                 # Held first, looked at second: a writer counts up first and looks for holders second.
-                state.holders += 1
-            if self._usable(state):
+                self._hold(state)
+            if state.kept >= self.sequence:
                 return state
             with self._engine.commit_lock:
-                usable = self._usable(state)  # a writer was just sealing it
-            if usable:
+                kept = state.kept >= self.sequence  # a writer was just about to keep it
+            if kept:
                 return state
             # Nobody had asked for a snapshot for a while when the commit now under way began: wait for it.
             self.release(state)
             self._catch_up(self.sequence)
 
-    def _usable(self, state: State) -> bool:
-        return state.sealed or state.sequence == self.sequence
+    def _hold(self, state: State) -> State:
+        state.holders += 1
+        self._held.add(state)
+        return state
+
+    def unchanged(self, state: State, cf: str) -> bool:
+        """Whether no write has begun to change the family since: then the live database has it as it was."""
+        return state.sequence >= self.changed.get(cf, 0)
 
     def release(self, state: State) -> None:
         """A snapshot of ``state`` ended."""
         with self._lock:
             state.holders -= 1
+            if state.holders:
+                return
+            self._held.discard(state)
             # Without syncs the current state is replaced when the next snapshot is taken, which may be never.
-            if state.holders == 0 and (state is not self._current or (state.sealed and not self._synced)):
+            if state is not self._current or not self._synced:
                 state.drop()
 
     def pin(self, state: State, cf: str) -> Pinned:
@@ -215,56 +228,88 @@ class States:
         Raises:
             UnknownColumnFamily: if it was not there.
         """
-        pinned = state.pinned.get(cf)
-        if pinned is None and not state.sealed:
+        pinned = self._found(state, cf)
+        if pinned is None:
             engine = self._engine
             with engine.commit_lock:
-                pinned = state.pinned.get(cf)
+                pinned = self._found(state, cf)  # a writer was just about to pin it
                 family = engine.known.get(cf)
-                if pinned is None and not state.sealed and family is not None:
+                if pinned is None and family is not None and self.unchanged(state, cf):
+                    self._keeping.add(state)
                     pinned = state.pinned[cf] = self._pinned(cf, self._natives(family.rdict))
+        if pinned is None:
+            raise self._engine.unknown(cf, "snapshot")
+        return pinned
+
+    def _found(self, state: State, cf: str) -> Pinned | None:
+        pinned = state.pinned.get(cf)
         if pinned is None:
             with self._lock:
                 pinned = state.pinned.get(cf)
                 natives = state.unused.pop(cf, None)
                 if pinned is None and natives is not None:
                     pinned = state.pinned[cf] = self._pinned(cf, natives)
-        if pinned is None:
-            raise self._engine.unknown(cf, "snapshot")
         return pinned
 
-    def advance(self) -> int:
-        """Called under the commit lock just before a write: seal what the write would change; return its number."""
-        before = self.sequence
+    def advance(self, families: Iterable[str]) -> int:
+        """Called under the commit lock just before a write to ``families``: pin them; return the write's number."""
+        number = self.sequence + 1
+        before = self._before = {cf: self.changed.get(cf, 0) for cf in families}
         try:
-            self.sequence = before + 1
+            self.sequence = number
+            self.changed.update(dict.fromkeys(before, number))
             wanted = self._synced and self._demand > 0
             if wanted:
                 self._demand -= 1
-            for state in (self._current, self._candidate):
-                if state is not None and not state.sealed and state.sequence == before:
-                    if wanted or state.holders:
-                        self._seal(state)
-                    else:
-                        state.drop()
+            keeping = []
+            for state in self._readable():
+                if state.kept < number - 1:
+                    continue  # nobody holds it, and it was not wanted before: who takes it waits for another
+                if state.holders or (wanted and (state is self._current or state is self._candidate)):
+                    keeping.append(state)
+                else:
+                    state.drop()
+            for cf, changed in before.items():
+                self._keep(cf, [state for state in keeping if state.sequence >= changed])
+            for state in keeping:
+                state.kept = number
         except BaseException:
-            # Interrupted: nothing is written, so the state is the live one still, and the next write seals it.
-            self.sequence = before
+            # Interrupted: nothing is written, so what was pinned is as the live database still.
+            self.sequence = number
+            self.retreat()
             raise
-        return self.sequence
+        return number
+
+    def _readable(self) -> set[State]:
+        """The states that snapshots are of, or may be of."""
+        return {self._current, self._candidate or self._current, *self._held}
+
+    def created(self, cf: str) -> None:
+        """Called under the commit lock: a family was made, which older states do not have."""
+        self.changed[cf] = self.sequence
 
     def retreat(self) -> None:
         """Called under the commit lock: the write that :meth:`advance` announced changed nothing."""
         self.sequence -= 1
+        self.changed.update(self._before)
+        for state in self._readable():
+            state.kept = min(state.kept, self.sequence)
 
-    def _seal(self, state: State) -> None:
-        # Most are never looked at: no more than the driver's objects is made here.
-        self._sealed.add(state)
-        unused, pinned = state.unused, state.pinned
-        for name, family in self._engine.known.items():
-            if name not in pinned:
-                unused[name] = self._natives(family.rdict)
-        state.sealed = True
+    def _keep(self, cf: str, states: list[State]) -> None:
+        """Pin a family for states that are of it as it is now."""
+        family = self._engine.known.get(cf)
+        states = [state for state in states if cf not in state.unused and cf not in state.pinned]
+        if family is None or not states:
+            return
+        self._keeping.update(states)
+        natives = self._natives(family.rdict)
+        if len(states) == 1:
+            # Most are never looked at: no more than the driver's objects is made here.
+            states[0].unused[cf] = natives
+            return
+        pinned = self._pinned(cf, natives)
+        for state in states:
+            state.pinned[cf] = pinned
 
     def _natives(self, rdict: rocksdict.Rdict) -> Natives:
         engine = self._engine
@@ -291,14 +336,13 @@ class States:
 
     def clear(self) -> None:
         """Let go of the driver's objects."""
-        for state in (self._current, self._candidate, *self._sealed):
-            if state is not None:
-                state.drop()
+        for state in list(self._keeping):
+            state.drop()
         for pinned in list(self._all):
             pinned.release()
 
     def natives(self) -> list[object]:
         """The driver's objects that are held."""
-        states = [state for state in (self._current, self._candidate, *self._sealed) if state is not None]
+        states = list(self._keeping)
         pinned = [native for state in states for pinned in state.pinned.values() for native in pinned.natives]
         return pinned + [native for state in states for natives in state.unused.values() for native in natives]

@@ -657,7 +657,7 @@ def test_ctrl_c_while_states_are_pinned_does_not_move_snapshots(store: Open, mon
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(states), "_seal", interrupt)
+    monkeypatch.setattr(type(states), "_keep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         backend.put("a", b"k", b"2")
     monkeypatch.undo()

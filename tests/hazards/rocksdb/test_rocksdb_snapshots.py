@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from kvdialect import exc
-from kvdialect.storage import StorageBackend
+from kvdialect.storage import StorageBackend, WriteBatch
+from kvdialect.storage.options import RESERVED_FAMILY
 
 pytestmark = pytest.mark.engine("rocksdb")
 
@@ -83,6 +84,79 @@ def test_commits_pin_nothing_while_nobody_takes_snapshots(store: Open) -> None:
         backend.put("a", b"k", b"v")
 
     assert list(states._all) == before == []
+
+
+def test_a_commit_pins_what_it_changes(store: Open) -> None:
+    """Each commit pinned all families for the snapshots before it, however few it changed."""
+    families = [f"f{number}" for number in range(40)]
+    backend = store(families)
+    snapshots = []
+    for number in range(5):
+        snapshots.append(backend.snapshot())
+        backend.put("f3", b"k", b"%d" % number)
+    states = backend.engine.states  # type: ignore[attr-defined]
+    pinned = {name for state in states._keeping for name in (*state.pinned, *state.unused)}
+
+    assert pinned == {"f3", RESERVED_FAMILY}
+    assert [snapshot.get("f3", b"k") for snapshot in snapshots] == [None, b"0", b"1", b"2", b"3"]
+    assert [list(snapshot.scan("f3")) for snapshot in snapshots[:2]] == [[], [(b"k", b"0")]]
+
+
+@pytest.mark.parametrize("durability", ["sync", "wal"])
+def test_an_old_snapshot_keeps_a_family_that_is_changed_much_later(store: Open, durability: str) -> None:
+    """A family that no commit had changed was not pinned when one did, as other states were current by then."""
+    backend = store(durability=durability)
+    backend.batch_write(WriteBatch().put("a", b"k", b"0").put("b", b"k", b"0"))
+    held = []
+    for number in range(1, 80):
+        held.append((number - 1, backend.snapshot()))
+        backend.put("a", b"k", b"%d" % number)
+        if number in (20, 60):
+            backend.batch_write(WriteBatch().put("b", b"k", b"%d" % number).put("b", b"new", b""))
+
+    for number, snapshot in held:
+        in_b = 0 if number < 20 else 20 if number < 60 else 60
+        assert snapshot.get("a", b"k") == b"%d" % number
+        assert snapshot.multi_get("b", [b"k", b"new"]) == [b"%d" % in_b, b"" if in_b else None]
+        assert [value for _, value in snapshot.scan("b")] == [b"%d" % in_b, *([b""] if in_b else [])]
+        assert [value for _, value in snapshot.scan("a", reverse=True)] == [b"%d" % number]
+
+
+def test_a_snapshot_keeps_a_family_that_is_dropped_and_made_again(store: Open) -> None:
+    """A snapshot of before saw the new family, or lost the old one."""
+    backend = store()
+    backend.put("a", b"k", b"1")
+    before = backend.snapshot()
+    backend.put("b", b"k", b"1")
+    backend.drop_column_family("a")
+    between = backend.snapshot()
+    backend.put("b", b"k", b"2")
+    backend.create_column_family("a")
+    backend.put("a", b"k", b"2")
+
+    assert (before.get("a", b"k"), list(before.scan("a"))) == (b"1", [(b"k", b"1")])
+    with pytest.raises(exc.UnknownColumnFamily):
+        between.get("a", b"k")
+    with pytest.raises(exc.UnknownColumnFamily):
+        between.scan("a")
+
+
+def test_a_write_that_was_taken_back_leaves_snapshots_as_they_are(store: Open) -> None:
+    """After a stalled write, which is announced twice, a snapshot was of the wrong moment, or could not be read."""
+    backend = store()
+    backend.batch_write(WriteBatch().put("a", b"k", b"1").put("b", b"k", b"1"))
+    snapshot = backend.snapshot()
+    states = backend.engine.states  # type: ignore[attr-defined]
+    with backend.engine.commit_lock:  # type: ignore[attr-defined]
+        states.advance(["a", RESERVED_FAMILY])
+        states.retreat()
+    again = backend.snapshot()
+    quiet(backend)
+    backend.put("a", b"k", b"2")
+
+    assert [each.get("a", b"k") for each in (snapshot, again)] == [b"1", b"1"]
+    assert [each.get("b", b"k") for each in (snapshot, again)] == [b"1", b"1"]
+    assert backend.snapshot().get("a", b"k") == b"2"
 
 
 def test_snapshots_between_two_commits_share_one_state(store: Open) -> None:
