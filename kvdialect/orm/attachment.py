@@ -189,6 +189,8 @@ def expunge_all(session: Session) -> None:
     session.work.deleted.clear()
     for mapper in set(session._mappers.values()):
         mapper.identity = type(mapper.identity)()
+    for level in session.work.levels:
+        level.touched.clear()  # as one that is expunged: a rollback has no business with them any more
     session.has_mutable = False
 
 

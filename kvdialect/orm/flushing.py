@@ -95,7 +95,7 @@ def _with_view(session: Session, view: View) -> None:
 
 def _abandon(session: Session, error: BaseException) -> None:
     """A flush has failed: undo the innermost level, or the transaction, as SQLAlchemy does."""
-    session._failed_level = (session.transaction, len(session.work.levels))
+    session._failed_level = session.work.levels[-1]
     if session.references is not None:
         session.references.forget()
     if len(session.work.levels) > 1:

@@ -18,8 +18,10 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql.base import ExecutableOption
 
 from kvdialect import exc
+from kvdialect.codec.kinds import Kind
 from kvdialect.orm.identity import named
 from kvdialect.orm.reading import records
+from kvdialect.schema.expressions import has_own_order
 from kvdialect.schema.records import Record, required_object
 from kvdialect.schema.related import made_related, members, put_loaded, related_of
 from kvdialect.schema.relationships import Relationship, RelationshipAttribute
@@ -293,10 +295,18 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], Key]:
 def _in_order(relationship: Relationship, others: list[Any]) -> list[Any]:
     """Objects in the order that a relationship asks for, those alike by primary key."""
     others = sorted(others, key=lambda each: each._key)
-    for name, descending in reversed(relationship.order):
-        get = attrgetter(name)
-        others.sort(key=lambda each: () if (value := get(each)) is None else (value,), reverse=descending)
+    for name, descending in reversed(relationship.order) if others else ():
+        kind = required_object(others[0]).definition.field(name).kind
+        others.sort(key=functools.partial(_place, attrgetter(name), kind), reverse=descending)
     return others
+
+
+def _place(get: Callable[[Any], Any], kind: Kind, instance: Any) -> tuple[Any, ...]:
+    """What compares as an object's attribute does in a query's ORDER BY; NULL is below all."""
+    value = get(instance)
+    if value is None:
+        return ()
+    return (value if has_own_order(kind) else kind.store(value),)
 
 
 # ------------------------------------------------------------------------------------------------ where they are found

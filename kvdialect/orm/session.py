@@ -82,7 +82,7 @@ class Session(EventTarget):
     _binding: Binding | None = None
     _failed: BaseException | None = None
     """The error of a failed flush, and the level that it has undone."""
-    _failed_level: tuple[Transaction | None, int] = (None, 0)
+    _failed_level: Level | None = None
     _flushing: bool = False
     _door: sql.Door | None = None
 
@@ -152,7 +152,7 @@ class Session(EventTarget):
         self.flush()
         txn = self._autobegin()
         self.work.levels.append(Level(savepoint=txn.savepoint()))
-        return NestedTransaction(self, len(self.work.levels))
+        return NestedTransaction(self)
 
     def connection(
         self,
@@ -267,9 +267,9 @@ class Session(EventTarget):
         txn.close()
         self._end()
 
-    def _recover(self, txn: Transaction | None, depth: int) -> None:
+    def _recover(self, level: Level) -> None:
         """The level that a failed flush has undone is rolled back: the session can go on."""
-        if self._failed is not None and self._failed_level == (txn, depth):
+        if self._failed is not None and self._failed_level is level:
             self._failed = None
 
     def _autobegin(self) -> Transaction:
@@ -324,22 +324,20 @@ class Session(EventTarget):
             door, self._door = self._door, None
             door.close(committed=committed)
 
-    def _release(self, depth: int) -> None:
+    def _release(self, level: Level) -> None:
         assert self.transaction is not None
-        savepoint = self.work.levels[depth - 1].savepoint
-        assert savepoint is not None
-        while len(self.work.levels) >= depth:
+        assert level.savepoint is not None
+        while any(each is level for each in self.work.levels):
             self.work.keep_level()
-        self.transaction.release(savepoint)
+        self.transaction.release(level.savepoint)
 
-    def _rollback_to(self, depth: int) -> None:
+    def _rollback_to(self, level: Level) -> None:
         assert self.transaction is not None
+        assert level.savepoint is not None
         self._failed = None
-        savepoint = self.work.levels[depth - 1].savepoint
-        assert savepoint is not None
-        while len(self.work.levels) >= depth:
+        while any(each is level for each in self.work.levels):
             self.work.undo_level()
-        refreshing.rewind(self, savepoint)
+        refreshing.rewind(self, level.savepoint)
         if self.dispatch.after_soft_rollback:
             self.dispatch.after_soft_rollback(self, self.transaction)
 

@@ -18,29 +18,27 @@ if TYPE_CHECKING:
 class NestedTransaction:
     """What ``begin_nested`` gives: a savepoint. As a context manager it ends with the block."""
 
-    def __init__(self, session: Session, depth: int) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._depth = depth
-        self._transaction = session.transaction
+        self._level = session.work.levels[-1]
 
     @property
     def is_active(self) -> bool:
         """True until it is committed or rolled back, or the transaction around it is over."""
-        session = self._session
-        return session.transaction is self._transaction is not None and len(session.work.levels) >= self._depth
+        return any(level is self._level for level in self._session.work.levels)
 
     def commit(self) -> None:
         """Flush, and keep what was done since; it becomes part of the transaction around."""
         self._check()
         self._session.flush()
-        self._session._release(self._depth)
+        self._session._release(self._level)
 
     def rollback(self) -> None:
         """Undo what was done since, in the store's view and in the objects; harmless when it is over."""
         if self.is_active:
-            self._session._rollback_to(self._depth)
+            self._session._rollback_to(self._level)
         else:
-            self._session._recover(self._transaction, self._depth)
+            self._session._recover(self._level)
 
     def _check(self) -> None:
         if not self.is_active:
@@ -68,6 +66,7 @@ class SessionTransaction:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._transaction = session.transaction
+        self._level = session.work.levels[0]
 
     @property
     def is_active(self) -> bool:
@@ -85,7 +84,7 @@ class SessionTransaction:
         if self.is_active:
             self._session.rollback()
         else:
-            self._session._recover(self._transaction, 1)
+            self._session._recover(self._level)
 
     def __enter__(self) -> Self:
         self._session.block = self

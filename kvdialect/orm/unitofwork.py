@@ -247,7 +247,8 @@ class UnitOfWork:
         for mapper, instances in level.arrived.items():
             for instance in instances.values():
                 self._take_out(mapper, instance)
-                session.make_transient(instance)
+                if instance._kv is None or instance._kv.session in (session, None):  # else it is another's by now
+                    session.make_transient(instance)
         for before in level.touched.values():
             self._take_out(before.mapper, before.instance)
         for before in level.touched.values():
@@ -272,7 +273,7 @@ class UnitOfWork:
 
     def _take_out(self, mapper: Mapper, instance: Any) -> None:
         """Take an object out of the identity map, if it is there."""
-        if instance._key is not None and mapper.identity.get(instance._key) is instance:
+        if instance._key is not None and mapper.identity.held(instance._key) is instance:
             mapper.identity.discard(instance._key)
 
     def _let_go(self, mapper: Mapper, instance: Any) -> None:

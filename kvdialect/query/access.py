@@ -57,7 +57,7 @@ class RangeAccess(AccessNode):
         """The ranges that this execution reads."""
         ranges = run.ranges.get(id(self))
         if ranges is None:
-            ranges = run.ranges[id(self)] = self.bounds.ranges(run.params)
+            ranges = run.ranges[id(self)] = self.bounds.ranges(run.params, whole=self.merged)
         return ranges
 
     def exact(self, run: Run) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Literal
 
 import attrs
@@ -127,12 +128,14 @@ class Ranges:
         exact: they hold exactly the keys for which the conditions hold; if not, the conditions must be tested too.
         prefix: bytes that all keys of a range have in common with its start, per range.
         points: each range is a single, complete key, its start.
+        cut: lists on several columns would multiply to too many ranges; the later ones bind nothing.
     """
 
     ranges: tuple[tuple[bytes, bytes | None], ...]
     exact: bool = True
     prefix: tuple[int, ...] = ()
     points: bool = False
+    cut: bool = False
 
     @property
     def everything(self) -> bool:
@@ -181,8 +184,13 @@ class KeyBounds:
                     return ()
         return tuple(equal)
 
-    def ranges(self, params: Sequence[Any]) -> Ranges:
-        """The ranges under these values of the parameters."""
+    def ranges(self, params: Sequence[Any], *, whole: bool = False) -> Ranges:
+        """The ranges under these values of the parameters.
+
+        Args:
+            params: the values.
+            whole: bind all parts, to however many ranges lists multiply: what is read is to be in their order.
+        """
         if self._equal:
             return self._equal_range(params)
         if not self.parts:
@@ -200,8 +208,8 @@ class KeyBounds:
             points = spans.points
             if not points:
                 return NOTHING
-            if len(prefixes) > 1 and len(prefixes) * len(points) > MOST_RANGES:
-                return _prefixed(prefixes, False, False)
+            if not whole and len(prefixes) > 1 and len(prefixes) * len(points) > MOST_RANGES:
+                return attrs.evolve(_prefixed(prefixes, False, False), cut=True)
             prefixes = points if prefixes == [b""] else [prefix + point for prefix in prefixes for point in points]
         return _prefixed(prefixes, exact, self.complete)
 
@@ -287,12 +295,15 @@ class _Spans:
             if value is None and term.operator == "is":
                 return {self.part.encode(None)} if self.part.nullable else set()
             values = {value}
+        kind = self.part.kind
+        # Elements are compared as they are in the list, columns by their stored forms.
+        encoded = kind.encode if term.operator == "contains" else partial(_encoded, kind)
         points = set()
         for value in values:
             if value is None:
                 continue
             try:
-                points.add(self.part.place(_encoded(self.part.kind, value)))
+                points.add(self.part.place(encoded(value)))
             except OutOfRange:
                 continue  # equals nothing that is stored
             except (ValueError, TypeError, OverflowError):

@@ -198,9 +198,14 @@ def _assigned(
     value = writer.value(expression)
     if has_own_order(kind) or isinstance(expression, Constant):
         return value
-    load = kind.load
+    load, check = kind.load, kind.check
 
     def loaded(stored: Any) -> Any:
-        return None if stored is None else load(stored)
+        if stored is None:
+            return None
+        try:
+            return load(stored)
+        except (ValueError, TypeError, KeyError):
+            return check(stored)  # a value that was given as it is, within a CASE for instance
 
     return f"{put(names, loaded)}({value})"

@@ -264,10 +264,17 @@ def rows_wanted(run: Run, limit: int | None, offset: int | None) -> int | None:
 class Distinct(Node):
     """Of rows with equal outputs the first."""
 
-    def __init__(self, child: Node, *, keyed: bool) -> None:
-        """The different rows of ``child``, whose items are ``keyed`` if keys to sort by stand before their payload."""
+    def __init__(self, child: Node, *, keyed: bool, floats: bool) -> None:
+        """The different rows of ``child``.
+
+        Args:
+            child: what gives the rows.
+            keyed: keys to sort by stand before the payload of an item.
+            floats: there may be NaN in a row, which is equal to NULL here.
+        """
         self.children = (child,)
         self.keyed = keyed
+        self.floats = floats
         self.estimate = child.estimate
 
     def chunks(self, run: Run, payload: Payload) -> Iterator[list[Any]]:
@@ -276,6 +283,12 @@ class Distinct(Node):
             items = []
             for item in chunk:
                 row = item[-1] if self.keyed else item
+                if self.floats:
+                    row = (
+                        tuple([value if value == value else None for value in row])
+                        if row.__class__ is tuple
+                        else (row if row == row else None)
+                    )
                 if row not in seen:
                     seen.add(row)
                     items.append(item)

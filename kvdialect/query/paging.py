@@ -36,8 +36,8 @@ from kvdialect.store.view import ReadView
 _FORMAT: Final = 1
 """First element of a token, since 0.1."""
 
-_LONGEST: Final = 32_768
-"""The longest token that is looked at, in characters."""
+_LONGEST: Final = 1 << 20
+"""The longest token that is given, or looked at, in characters."""
 
 _DEEPEST: Final = 4
 _SLACK: Final = 1024
@@ -333,7 +333,13 @@ def _encoded(token: _Token) -> str:
         None if token.sorted_by is None else [_packed(value) for value in token.sorted_by],
         token.key,
     ]
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(data)).rstrip(b"=").decode()
+    text = base64.urlsafe_b64encode(msgspec.msgpack.encode(data)).rstrip(b"=").decode()
+    if len(text) > _LONGEST:
+        raise exc.NotSupportedError(
+            f"the token of the next page would have {len(text)} characters, as it holds what rows are ordered by; at"
+            f" most {_LONGEST} (order by something shorter, or ask for a larger page)"
+        )
+    return text
 
 
 _Wire = tuple[

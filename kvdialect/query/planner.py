@@ -200,8 +200,12 @@ class Planner:
         sort = None if choice.ordered else SortKeys.of(query.order)
         node: Node = Rows(choice.access, choice.conditions, query.outputs, sort, choice.rows)
         if query.distinct:
-            node = Distinct(node, keyed=sort is not None)
+            node = self._distinct(node, sort, query)
         return self._limited(self._sorted(node, sort, query), query), choice
+
+    def _distinct(self, node: Node, sort: SortKeys | None, query: Query) -> Node:
+        floats = any(output.domain is not None and output.domain.number == "float" for output in query.outputs)
+        return Distinct(node, keyed=sort is not None, floats=floats)
 
     def _sorted(self, node: Node, sort: SortKeys | None, query: Query) -> Node:
         if sort is None:
@@ -217,7 +221,7 @@ class Planner:
         sort = SortKeys.of(query.order) if query.order else None
         node: Node = Results(self._groups(query), query, sort)
         if query.distinct:
-            node = Distinct(node, keyed=sort is not None)
+            node = self._distinct(node, sort, query)
         return self._limited(self._sorted(node, sort, query), query)
 
     def _groups(self, query: Query) -> Node:
@@ -353,7 +357,7 @@ class Planner:
         reverse = shape.ordered(order, fixed, present)
         if reverse is not None:
             return [(reverse, False, True)]
-        if bounds.pointed and not bounds.single:
+        if bounds.pointed and not bounds.single and not bounds.ranges(self.params).cut:
             # Each range is in the order of what follows its points; side by side they give it for all.
             reverse = shape.ordered(order, fixed, present, begin=bounds.pointed)
             if reverse is not None:

@@ -85,6 +85,8 @@ class Shape:
                 at += 1
             if at == len(self.columns) or self.columns[at] != name:
                 return None
+            if begin and at >= self.whole_key and self.index is not None and not self.index.keyed:
+                return None  # most entries end before: those of several ranges that are alike come in the ranges' order
             part = self.parts[at]
             backwards = element.descending != part.descending
             if reverse is not None and reverse != backwards:

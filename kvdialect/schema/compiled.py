@@ -7,7 +7,7 @@ have to be normalised included, they hand to the generated code, which also word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -171,6 +171,7 @@ def index_spec(
     holds: Callable[[tuple[Any, ...]], bool] | None,
     places: Mapping[str, int],
     *,
+    floats: Collection[str],
     unique: bool,
     keyed: bool,
     included: Sequence[int] | None,
@@ -183,6 +184,7 @@ def index_spec(
         where: its predicate.
         holds: ``holds(row)``: the same as a function.
         places: of the columns in a row.
+        floats: the columns that may hold NaN, which counts as NULL.
         unique: the record's key is its value, and stands behind its key only where a column is NULL.
         keyed: the record's key stands behind its key.
         included: places of the columns in its value, or None if it has none but that.
@@ -192,7 +194,7 @@ def index_spec(
     match where:
         case None:
             pass
-        case Compare("is" | "is not" as operator, Column(name), Constant(None)):
+        case Compare("is" | "is not" as operator, Column(name), Constant(None)) if name not in floats:
             when, place = (1 if operator == "is" else 2), places[name]
         case _:
             when = 3

@@ -99,15 +99,18 @@ def compare(stored: TableDefinition, declared: TableDefinition, *, extra: Collec
 
 
 def matched(stored: TableDefinition, declared: TableDefinition) -> dict[str, FieldDefinition]:
-    """The stored field of each declared one that the store has, by the declared name: that of its name or old name."""
+    """The stored field of each declared one that the store has, by the declared name: that of its name or old name.
+
+    One that is to be renamed is so also where another field, a new one, gets the name that it had.
+    """
     names = set(stored.names)
-    found = {name: stored.field(name) for name in declared.names if name in names}
-    taken = set(found)
+    renamed: dict[str, str] = {}  # by the old name
     for field in declared.fields:
-        if field.name not in found and field.previously in names and field.previously not in taken:
-            found[field.name] = stored.field(field.previously)
-            taken.add(field.previously)
-    return found
+        if field.name not in names and field.previously in names:
+            renamed.setdefault(field.previously, field.name)
+    old = {name: name for name in declared.names if name in names and name not in renamed}
+    old |= {new: name for name, new in renamed.items()}
+    return {name: stored.field(old[name]) for name in declared.names if name in old}
 
 
 class _Comparison:

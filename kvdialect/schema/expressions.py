@@ -362,7 +362,7 @@ class ExpressionWriter:
         """False if the value is certainly not NULL."""
         match expression:
             case Column(name):
-                return self.nullable is None or name in self.nullable
+                return self._is_nullable(name) or self._is_float(name)
             case Constant(value):
                 return value is None
             case Parameter() | Arithmetic("/" | "//" | "%") | Call("nullif"):
@@ -406,7 +406,24 @@ class ExpressionWriter:
 
     def _is_plain(self, column: Column) -> bool:
         kind = self.kinds.get(column.name)
-        return kind is None or has_own_order(kind)
+        return kind is None or (has_own_order(kind) and kind.python is not float)
+
+    def _is_nullable(self, name: str) -> bool:
+        return self.nullable is None or name in self.nullable
+
+    def _is_float(self, name: str) -> bool:
+        """Whether a column may hold NaN, which SQL takes for NULL."""
+        kind = self.kinds.get(name)
+        return kind is not None and kind.python is float and has_own_order(kind)
+
+    def _compared(self, expression: Expression, operator: str) -> tuple[str, str | None]:
+        """Source of an operand of a comparison, and the test for ``is not None`` that must run before it."""
+        if operator != "!=" and isinstance(expression, Column) and self._is_float(expression.name):
+            # No comparison with NaN holds, nor does one with NULL.
+            source = self.columns[expression.name]
+            return source, f"{source} is not None" if self._is_nullable(expression.name) else None
+        use, present, _ = self._operand(expression)
+        return use, present
 
     # ------------------------------------------------------------------------------------------ conditions
 
@@ -458,10 +475,12 @@ class ExpressionWriter:
             for one, other in ((left, right), (right, left)):
                 if not self.may_be_null(other):
                     return f"({self.value(one)} == {self.value(other)})"
-            use, present, _ = self._operand(right)
-            return f"({present} and {self.value(left)} == {use})"
-        left_use, left_present, _ = self._operand(left)
-        right_use, right_present, _ = self._operand(right)
+            use, present = self._compared(right, "=")
+            is_float = isinstance(left, Column) and self._is_float(left.name)
+            source = self.columns[left.name] if is_float else self.value(left)  # type: ignore[attr-defined]
+            return f"({source} == {use})" if present is None else f"({present} and {source} == {use})"
+        left_use, left_present = self._compared(left, operator)
+        right_use, right_present = self._compared(right, operator)
         tests = [test for test in (left_present, right_present) if test is not None]
         return "(" + " and ".join([*tests, f"{left_use} {_PYTHON.get(operator, operator)} {right_use}"]) + ")"
 
@@ -544,6 +563,8 @@ class ExpressionWriter:
     def _column(self, name: str) -> str:
         source = self.columns[name]
         kind = self.kinds.get(name)
+        if self._is_float(name):
+            return f"({source} if {source} == {source} else None)"
         if kind is None or has_own_order(kind):
             return source
         stored = kind.store_source(source, self.names)

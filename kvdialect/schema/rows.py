@@ -454,7 +454,9 @@ class IndexCodec:
         parts = self.columns.parts if behind or not self.keyed else self.grammar.parts
         return index_spec(
             key_spec(parts, [table.positions[name] for name in columns]),
-            definition.where, holds, table.positions, unique=definition.unique, keyed=behind,
+            definition.where, holds, table.positions,
+            floats=[field.name for field in table.definition.fields if field.kind.python is float],
+            unique=definition.unique, keyed=behind,
             included=[table.positions[name] for name in self.included] if self._has_value else None,
             header=ENTRY_FORMAT,
         )  # fmt: skip

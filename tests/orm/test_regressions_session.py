@@ -449,3 +449,83 @@ def test_an_index_that_is_known_is_forgotten_when_it_is_dropped(store):
         with pytest.raises(exc.ArgumentError, match="no index 'item_y'"):
             session.lookup("item_y", 0)
         assert len(session.lookup("item_x", 1)) == 1
+
+
+@pytest.mark.parametrize("let_go", ["expire", "expire_all", "expunge and add"])
+def test_a_new_object_that_was_let_go_of_is_gone_after_a_rollback(store, let_go):
+    """It stayed in the identity map, so that a later read gave it, and changes to it were lost."""
+    session = Session(store)
+    item = Item(9, x=1)
+    session.add(item)
+    session.flush()
+    if let_go == "expire":
+        session.expire(item)
+    elif let_go == "expire_all":
+        session.expire_all()
+    else:
+        session.expunge(item)
+        session.add(item)
+    session.rollback()
+    with Session(store) as other, other.begin():
+        other.add(Item(9, x=100))
+
+    found = session.get(Item, 9)
+    assert found is not item
+    assert found in session
+    found.x = 555
+    session.commit()
+    assert rows(store)[9] == (555, 0)
+
+
+def test_the_handle_of_a_savepoint_that_is_over_undoes_no_other(store):
+    """It went by the depth alone, at which a later savepoint was."""
+    with Session(store) as session, session.begin():
+        first = session.begin_nested()
+        first.commit()
+        second = session.begin_nested()
+        session.get(Item, 1).x = 7
+        session.flush()
+        assert not first.is_active
+        first.rollback()
+        with pytest.raises(sa_exc.ResourceClosedError):
+            first.commit()
+        assert second.is_active
+        second.commit()
+    assert rows(store)[1] == (7, 0)
+
+
+def test_a_failure_in_a_savepoint_is_no_matter_to_one_before_it(store):
+    """Rolling back a handle that was over made the session usable again, as if it were the failed one."""
+    with Session(store) as session:
+        first = session.begin_nested()
+        first.commit()
+        second = session.begin_nested()
+        session.add(Item(1))
+        with pytest.raises(exc.IntegrityError):
+            session.flush()
+        first.rollback()
+        assert not session.is_active
+        with pytest.raises(sa_exc.PendingRollbackError):
+            session.add(Item(30))
+        second.rollback()
+        assert session.get(Item, 2).x == 2
+
+
+def test_a_rollback_leaves_what_was_expunged_with_all_others(store):
+    """Objects came back into the session, in place of those read since, or were taken from another session."""
+    session, other = Session(store), Session(store)
+    old, new = session.get(Item, 1), Item(20)
+    old.x = 9
+    session.add(new)
+    session.flush()
+    session.expunge_all()
+    other.add(new)
+    again = session.get(Item, 1)
+    session.rollback()
+
+    assert old not in session
+    assert new in other
+    assert session.get(Item, 1) is again
+    again.x = 5
+    session.commit()
+    assert rows(store)[1] == (5, 0)

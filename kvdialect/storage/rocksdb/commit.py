@@ -37,13 +37,14 @@ _LITTLE_SPACE: Final = 256 << 20
 
 
 class _Sync(Request):
-    """A thread that waits until write number ``sequence`` is on disk."""
+    """A thread that waits until write number ``sequence`` is on disk, which ``token`` stands for if it is its own."""
 
-    __slots__ = ("sequence",)
+    __slots__ = ("sequence", "token")
 
-    def __init__(self, sequence: int) -> None:
+    def __init__(self, sequence: int, token: bytes | None = None) -> None:
         super().__init__()
         self.sequence = sequence
+        self.token = token
 
 
 class _Attempt:
@@ -135,7 +136,7 @@ class Committer:
                     stalled = stalled or time.monotonic()
                     self._wait_out(stalled, interrupts)
             if self._synced:
-                self.sync(attempt.sequence, interrupts)
+                self._sync(_Sync(attempt.sequence, attempt.token), interrupts)
                 attempt.durable = True
             else:
                 engine.counters["commits"] += 1
@@ -151,7 +152,7 @@ class Committer:
             sequence = attempt.sequence = engine.states.advance((*batch.changes, RESERVED_FAMILY))
             attempt.token = self._token(sequence)
             native.put(
-                _TOKEN + self._writer_id,
+                _TOKEN + attempt.token[:8],
                 tokens.written(sequence),
                 engine.known[RESERVED_FAMILY].handle,
             )
@@ -159,7 +160,7 @@ class Committer:
                 engine.database.write(native, self._options)
             except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
                 if not stall(error):
-                    self._write_failed(error, sequence)
+                    self._write_failed(error, attempt.token)
                 engine.states.retreat()
                 attempt.sequence = 0
                 return
@@ -200,8 +201,7 @@ class Committer:
             what = "it is applied, and on disk with the next commit"
         else:
             what = "reopening decides its outcome"
-        # Whoever asks for the outcome later must not find the number of a later commit.
-        self._retire_token(attempt.sequence)
+        self._retire(attempt.token)
         return exc.CommitInterrupted(
             f"interrupted during the commit; {what}",
             **self._engine.facts(
@@ -236,30 +236,21 @@ class Committer:
                 self._engine.counters["conflicts"] += 1
                 raise
 
-    def sync(self, sequence: int, interrupts: HeldInterrupts | None = None) -> None:
-        """Return when write number ``sequence`` is on disk: the first to come syncs for all that wrote before.
-
-        Args:
-            sequence: number of the write.
-            interrupts: where Ctrl-C is being held back, if it is.
-        """
+    def sync(self, sequence: int) -> None:
+        """Return when write number ``sequence`` is on disk: the first to come syncs for all that wrote before."""
         if self._durable >= sequence:
             return
-        if interrupts is not None:
-            self._sync(sequence, interrupts)
-            return
         with HeldInterrupts() as held:
-            self._sync(sequence, held)
+            self._sync(_Sync(sequence), held)
         held.deliver()
 
-    def _sync(self, sequence: int, interrupts: HeldInterrupts) -> None:
-        request = _Sync(sequence)
-        if not self._join(request, interrupts):
+    def _sync(self, request: _Sync, interrupts: HeldInterrupts) -> None:
+        if self._durable >= request.sequence or not self._join(request, interrupts):
             return
         reached: list[_Sync] = []
         try:
-            if self._durable < sequence:
-                self._sync_log(sequence)
+            if self._durable < request.sequence:
+                self._sync_log(request.token)
             reached = self._syncs.take(lambda waiting: waiting.sequence <= self._durable)
         finally:
             self._syncs.finish(reached, request)
@@ -271,17 +262,16 @@ class Committer:
             except Withdrawn:
                 interrupts.deliver()
 
-    def _sync_log(self, sequence: int) -> None:
+    def _sync_log(self, token: bytes | None) -> None:
         engine = self._engine
         if self.failed is not None:
-            facts = engine.facts("batch_write", outcome="unknown", token=self._token(sequence))
-            raise exc.ReopenRequired(self.failed, **facts)
+            raise exc.ReopenRequired(self.failed, **engine.facts("batch_write", outcome="unknown", token=token))
         with engine.commit_lock:
             reached = engine.states.prepare()
         try:
             engine.database.flush_wal(True)
         except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
-            self._sync_failed(error, sequence)
+            self._sync_failed(error, token)
         engine.counters["commits"] += 1
         self._disk_full = False
         self._durable = reached.sequence
@@ -324,34 +314,34 @@ class Committer:
     def _token(self, sequence: int) -> bytes:
         return self._writer_id + sequence.to_bytes(8, "big")
 
-    def _retire_token(self, sequence: int) -> bytes:
-        """The token of a commit whose outcome is open; later commits leave it alone."""
-        token = self._token(sequence)
-        self._writer_id = secrets.token_bytes(8)
-        self._own_writers.add(self._writer_id)
-        return token
+    def _retire(self, token: bytes | None) -> None:
+        """The outcome of a commit is open: later ones leave its token alone, or it were taken for one of them."""
+        if token is not None and token[:8] == self._writer_id:
+            self._writer_id = secrets.token_bytes(8)
+            self._own_writers.add(self._writer_id)
 
-    def _write_failed(self, error: Exception, sequence: int) -> None:
+    def _write_failed(self, error: Exception, token: bytes) -> None:
         if self._full(error):
             # Nothing reached the memtables, so readers have nothing to wait for.
             self._engine.states.retreat()
         # What failed may yet be in the log and come back on reopening.
-        self._raise_failure(error, self._retire_token(sequence))
+        self._raise_failure(error, token)
 
-    def _sync_failed(self, error: Exception, sequence: int) -> None:
+    def _sync_failed(self, error: Exception, token: bytes | None) -> None:
         if not self._full(error):
             self.failed = (
                 f"RocksDB could not sync its log ({error}); close the store and open it again"
                 " (all that was acknowledged is there)"
             )
-        self._raise_failure(error, self._retire_token(sequence))
+        self._raise_failure(error, token)
 
     def _full(self, error: Exception) -> bool:
         if disk_full(error):
             self._disk_full = True
         return self._disk_full
 
-    def _raise_failure(self, error: Exception, token: bytes) -> None:
+    def _raise_failure(self, error: Exception, token: bytes | None) -> None:
+        self._retire(token)
         facts = self._engine.facts("batch_write", token=token, outcome="unknown", engine_message=str(error))
         if self._disk_full:
             raise exc.DiskFull(

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import rocksdict
@@ -30,7 +30,7 @@ from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
 from kvdialect.storage.rocksdb.errors import translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
-from kvdialect.storage.rocksdb.log import before_torn_end, torn_manifest
+from kvdialect.storage.rocksdb.log import before_torn_end, file_moment, torn_manifest
 from kvdialect.storage.rocksdb.options import (
     RocksDBOptions,
     database_options,
@@ -47,6 +47,11 @@ from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Mark
 _log = logging.getLogger(__name__)
 
 # rocksdict raises bare Exception for whatever RocksDB says, and KeyError for a key that is not bytes.
+
+T = TypeVar("T")
+
+_TRIES: Final = 40
+"""How often the files are read anew where a writer has flushed meanwhile."""
 
 _TOLERANT: Final = ("tolerate_corrupted_tail", "point_in_time")
 """The values of ``wal_recovery`` that let the unfinished end of a manifest go too."""
@@ -185,17 +190,57 @@ class RocksDBEngine(Engine):
 
     def _open_database(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
         """Open the database, without the end of its manifest where a power loss has torn that."""
+        if self.options.mode != "rw":
+            return self._beside_a_writer("open", lambda: self._open_as_it_is(declared), self._close_driver)
         try:
             return self._open_as_it_is(declared)
         except exc.Corruption:
-            tolerant = self.options.mode == "rw" and self.options.wal_recovery in _TOLERANT
-            torn = torn_manifest(self.path) if tolerant else None
+            torn = torn_manifest(self.path) if self.options.wal_recovery in _TOLERANT else None
             if torn is None:
                 raise
         with torn.cut():
             database = self._open_as_it_is(declared)
         _log.warning("%s: a power loss had torn the end of %s, which was not synced", self.path, torn.file.name)
         return database
+
+    def _beside_a_writer(self, operation: str, read: Callable[[], T], undo: Callable[[], None]) -> T:
+        """Do what reads the manifest and then the logs, again if a writer has flushed meanwhile.
+
+        A flush notes in the manifest what it has written and removes the log. Who has read the manifest before and
+        comes to the logs after it misses what was in that one, without an error, or does not find a file.
+
+        Args:
+            operation: for the error.
+            read: what is done.
+            undo: called before it is done again.
+        """
+        for _ in range(_TRIES):
+            manifest, logs = file_moment(self.path)
+            try:
+                found = read()
+            except (exc.Corruption, exc.BackendError):
+                if file_moment(self.path) == (manifest, logs):
+                    raise
+            else:
+                if logs <= file_moment(self.path)[1]:
+                    return found
+                del found  # before another is opened
+            undo()
+        raise exc.BackendError(
+            f"the writer of {self.path} has flushed again and again while it was read; try again",
+            retryable=True,
+            **self.facts(operation),
+        )
+
+    def _close_driver(self) -> None:
+        """Let go of a database that was opened for reading, so that it can be opened anew."""
+        families, self.known = self.known, {}
+        self.gets.clear()
+        for family in families.values():
+            family.release()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
 
     def _open_as_it_is(self, declared: Mapping[str, ColumnFamilyOptions]) -> rocksdict.Rdict:
         options = self.options
@@ -219,9 +264,10 @@ class RocksDBEngine(Engine):
                 wanted = ColumnFamilyOptions()
             if wanted is None:
                 # Not declared: as it was when RocksDB last wrote its options.
-                self._check_open_files(name, style_of(written[name]))
-                families[name] = kept_options(loaded[name], written[name], self._cache, blooms=options.bloom)
-                prefixes[name] = prefix_length_of(written[name]) if options.bloom else None
+                noted = written.get(name, {})  # a writer may have written the file anew meanwhile
+                self._check_open_files(name, style_of(noted))
+                families[name] = kept_options(loaded[name], noted, self._cache, blooms=options.bloom)
+                prefixes[name] = prefix_length_of(noted) if options.bloom else None
             else:
                 self._check_declared(name, wanted, written, exists=name in existing)
                 families[name] = family_options(wanted, self._cache, blooms=options.bloom)
@@ -340,6 +386,12 @@ class RocksDBEngine(Engine):
         return RocksDBSnapshot(self)
 
     def copy_to(self, directory: str) -> None:
+        if self.options.mode != "rw":
+            raise exc.NotSupportedError(
+                f"rocksdb:{self.path} is open with mode={self.options.mode}: a backup made here would lack what is only"
+                " in the log; make it where the store is open for writing, or copy it (kvdialect copy)",
+                **self.facts("backup"),
+            )
         inside = os.path.join(directory, "checkpoint")  # RocksDB makes its directory itself
         with self.commit_lock:
             try:
@@ -451,10 +503,19 @@ class RocksDBEngine(Engine):
             return
         with self._committer.exclusive("catch_up"):
             self.states.advance(self.known)
-            try:
-                self.database.try_catch_up_with_primary()
-            except Exception as error:
+            self._beside_a_writer("catch_up", self._follow, lambda: None)
+
+    def _follow(self) -> None:
+        try:
+            self.database.try_catch_up_with_primary()
+        except Exception as error:
+            if "column family" not in str(error):
                 raise translate(self, error, "catch_up") from error
+            raise exc.ReopenRequired(
+                f"the writer of {self.path} has made and dropped column families, which a secondary cannot follow;"
+                f" close it and open it again ({error})",
+                **self.facts("catch_up", engine_message=str(error)),
+            ) from error
 
     def background_errors(self) -> int:
         """How many flushes and compactions have failed since the store was opened."""

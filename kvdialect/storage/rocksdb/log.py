@@ -48,6 +48,16 @@ class _Batch:
     count: int
 
 
+def file_moment(path: str) -> tuple[tuple[str, int], frozenset[int]]:
+    """What tells whether a writer has flushed or compacted in between: the manifest, its size, the logs there are."""
+    logs = frozenset(number for number, _ in _logs(path))
+    try:
+        name = Path(path, "CURRENT").read_text(errors="replace").strip()
+        return (name, os.path.getsize(os.path.join(path, name))), logs
+    except FileNotFoundError:
+        return ("", 0), logs
+
+
 def before_torn_end(path: str) -> int | None:
     """The number of the last change before the torn end of the newest log, or None if that is not what is wrong.
 

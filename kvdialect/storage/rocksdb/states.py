@@ -167,7 +167,7 @@ class States:
         self._engine = engine
         self._synced = synced
         self._catch_up = catch_up
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may release a snapshot within
         self._current = State(0)
         self._candidate: State | None = None
         self._demand = 0

@@ -305,6 +305,39 @@ def test_a_stalled_batch_is_written_as_a_new_one(tapped: Any) -> None:
     assert (backend.get("a", b"k"), backend.get("b", b"k")) == (b"v", b"w")
 
 
+def test_threads_whose_shared_sync_fails_learn_of_their_own_commits(tapped: Any, store: Open) -> None:
+    """The second one's error had a token under which nothing was written: after reopening it was "not applied"."""
+    backend, database = tapped()
+    both = threading.Event()
+
+    def fail() -> None:
+        both.wait(PATIENCE)
+        raise Exception("IO error: sync failed")  # noqa: TRY002 - as the driver does
+
+    database.before["flush_wal"] = fail
+    tokens = {}
+
+    def write(key: bytes) -> None:
+        with pytest.raises((exc.CommitOutcomeUnknown, exc.ReopenRequired)) as caught:
+            backend.put("a", key, b"v")
+        tokens[key] = caught.value.token
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write, key) for key in (b"one", b"two")]
+        deadline = time.monotonic() + PATIENCE
+        while database.calls["write"] < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        both.set()
+        for each in writing:
+            each.result(timeout=PATIENCE)
+    assert [backend.commit_outcome(token) for token in tokens.values()] == ["unknown"] * 2
+    backend.close()
+
+    again = store()
+    assert {key: again.get("a", key) for key in tokens} == {b"one": b"v", b"two": b"v"}
+    assert {key: again.commit_outcome(token) for key, token in tokens.items()} == {b"one": "applied", b"two": "applied"}
+
+
 @pytest.mark.parametrize("durability", ["wal", "none"])
 def test_weaker_durability_makes_no_sync(tapped: Any, durability: str) -> None:
     """With ``durability=wal`` or ``none`` a commit synced the log."""

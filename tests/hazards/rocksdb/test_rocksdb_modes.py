@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kvdialect import ColumnFamilyOptions, exc
+from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import StorageBackend, WriteBatch
+from kvdialect.storage.rocksdb.engine import RocksDBEngine
 
 pytestmark = pytest.mark.engine("rocksdb")
 
@@ -221,3 +222,61 @@ def test_a_secondary_with_a_bound_on_open_files_is_refused(store: Open) -> None:
 
     with pytest.raises(exc.ArgumentError, match="max_open_files"):
         store([], mode="secondary", max_open_files=10)
+
+
+@pytest.mark.parametrize("mode", ["ro", "secondary"])
+def test_a_store_opened_beside_a_flush_has_no_hole(
+    process: Start, url: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush between the reading of the manifest and of the logs took the commits in one log out of the middle."""
+    other = process(
+        """
+        backend = open_backend(URL, ["a", "b"])
+        backend.put("a", b"1", b"v")
+        say("ready")
+        input()
+        backend.put("a", b"2", b"v")
+        backend.flush()
+        backend.put("a", b"3", b"v")
+        say("flushed")
+        input()
+        """
+    )
+    assert other.line() == "ready"
+    opened: list[object] = []
+    original = RocksDBEngine._open_as_it_is
+
+    def opening(engine: RocksDBEngine, declared: Any) -> Any:
+        database = original(engine, declared)
+        opened.append(engine)
+        if len(opened) == 1:
+            other.go_on()
+            assert other.line() == "flushed"
+        return database
+
+    monkeypatch.setattr(RocksDBEngine, "_open_as_it_is", opening)
+    with open_backend(f"{url}?mode={mode}") as backend:
+        assert [key for key, _ in backend.scan("a")] == [b"1", b"2", b"3"]
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("mode", ["ro", "secondary"])
+def test_a_backup_is_made_by_the_writer(store: Open, url: str, mode: str, tmp_path: Path) -> None:
+    """One that was made where the store is open for reading lacked what is only in the log, and was called good."""
+    store().put("a", b"k", b"v")
+    with open_backend(f"{url}?mode={mode}") as backend, pytest.raises(exc.NotSupportedError, match="open for writing"):
+        backend.backup(tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_secondary_says_that_it_cannot_follow_a_family_that_came_and_went(store: Open, url: str) -> None:
+    """It was called damage, for which a backup is to be restored."""
+    writer = store()
+    with open_backend(f"{url}?mode=secondary") as backend:
+        writer.create_column_family("c")
+        writer.drop_column_family("c")
+        writer.put("a", b"k", b"v")
+        with pytest.raises(exc.ReopenRequired, match="close it and open it again"):
+            backend.catch_up()
+    with open_backend(f"{url}?mode=secondary") as backend:
+        assert backend.get("a", b"k") == b"v"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable
 
@@ -211,3 +212,23 @@ def test_closing_a_snapshot_twice_is_harmless(store: Open) -> None:
     assert list(second.scan("a")) == [(b"k", b"1")]
     with pytest.raises(exc.StoreClosed):
         first.get("a", b"k")
+
+
+@pytest.mark.parametrize("durability", ["sync", "wal"])
+def test_a_finaliser_releases_a_snapshot_at_any_moment(store: Open, durability: str) -> None:
+    """The collector ran while the thread took another snapshot, and the thread waited for itself."""
+    backend = store(durability=durability)
+    backend.put("a", b"k", b"1")
+    snapshot = backend.snapshot()
+    backend.put("a", b"k", b"2")
+    states = backend.engine.states  # type: ignore[attr-defined]
+
+    def collect() -> None:
+        with states._lock:
+            snapshot.close()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert backend.stats()["live_snapshots"] == 0
