@@ -477,7 +477,8 @@ class SchemaEditor:
     def _sweep(self, catalog: Catalog, keep: Collection[str]) -> None:
         """Remove families that nobody knows if they are empty; say so if they are not: they may be a program's own."""
         known = {*keep, SHARED_FAMILY, *(family for family, _ in catalog.families())}
-        alone = isinstance(self.backend, Handle) and self.backend.engine.references == 1
+        shared = self.backend.capabilities.multi_process_writers  # another process may have declared it for itself
+        alone = not shared and isinstance(self.backend, Handle) and self.backend.engine.references == 1
         for family in self.backend.column_families():
             if family in known:
                 continue

@@ -13,6 +13,7 @@ time-out and does not hear Ctrl-C.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import threading
@@ -44,6 +45,8 @@ from kvdialect.storage.lmdb.structure import faults
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
 from kvdialect.storage.storedir import FORMAT, LOCK_FILE, FileLock, Marker, open_directory
 
+_log = logging.getLogger(__name__)
+
 _OPENINGS: Final = 20
 """How often an environment is opened again, where another process was growing its map meanwhile."""
 _LOOKS: Final = 20
@@ -60,6 +63,7 @@ class LmdbEngine(Engine):
         epoch: what ``known`` was read at; another value in the store means that it is out of date.
         checked: whether values carry checksums.
         writer: held by the thread that writes.
+        left_out: families for which this process has no handle left, see ``max_dbs``.
         live: identities of the open snapshots; remapping would end them, so a resize waits until there are none.
         resizing: held while the map is being resized.
     """
@@ -101,6 +105,8 @@ class LmdbEngine(Engine):
         self.resizing = threading.Lock()
         self.live: set[int] = set()
         self.epoch: bytes | None = None
+        self.left_out: set[str] = set()
+        self._too_many: set[str] = set()
         self.closed = False
         self.known = Families(self, self.refresh_families)
         self._committer = Committer(self)
@@ -111,8 +117,6 @@ class LmdbEngine(Engine):
                     self._check_structure()
                 self.own = self._open_own()
                 self.refresh_families(locked=True)
-            if writable:
-                self._sweep()
         except BaseException as error:
             self.env.close()
             if self._process_lock is not None:
@@ -232,6 +236,9 @@ class LmdbEngine(Engine):
             wanted = places(txn, self.own)
         handles = {family.place.database: family.db for family in self.known.values() if family.name in wanted}
         handles |= self._open_databases({place.database for place in wanted.values()} - handles.keys())
+        self.left_out = {name for name, place in wanted.items() if place.database in self._too_many}
+        if self.left_out:
+            _log.warning("%s", self.unknown(next(iter(self.left_out)), "open"))
         self.known.setdefault(RESERVED_FAMILY, opened(RESERVED_FAMILY, self.own, OWN_PLACE))
         for name in set(self.known) - set(wanted) - {RESERVED_FAMILY}:
             del self.known[name]
@@ -241,34 +248,31 @@ class LmdbEngine(Engine):
         self.epoch = epoch
 
     def _open_databases(self, names: Iterable[str]) -> dict[str, Any]:
-        """Open databases by name, leaving out those that are not there; the writer's locks are held.
+        """Open databases by name, leaving out those that are not there, or too many; the writer's locks are held.
 
         Outside a transaction the driver begins one of its own, for which it waits with Python's lock held: while
         another thread is writing the whole process would hang.
         """
         handles: dict[str, Any] = {}
+        self._too_many = set()
         with contextlib.nullcontext(None) if self.options.mode == "ro" else self.begin_write() as txn:
             for name in names:
-                with contextlib.suppress(lmdb.NotFoundError):
+                try:
                     handles[name] = self.env.open_db(name.encode(), txn=txn, create=False)
+                except lmdb.NotFoundError:
+                    pass
+                except lmdb.DbsFullError:
+                    self._too_many.add(name)
         return handles
 
-    def _sweep(self) -> None:
-        """Remove the databases that no family has: a family dropped while snapshots were open leaves an empty one."""
-
-        def unused(txn: lmdb.Transaction) -> list[bytes]:
-            used = {place.database.encode() for place in places(txn, self.own).values()} | {RESERVED_FAMILY.encode()}
-            return [bytes(name) for name, _ in txn.cursor().iternext() if name not in used]
-
-        def drop(txn: lmdb.Transaction) -> None:
-            for name in unused(txn):
-                txn.drop(self.env.open_db(name, txn=txn, create=False), delete=True)
-
-        with self.begin_read() as txn:
-            found = unused(txn)
-        if found:
-            with self._exclusive("open"):
-                self._write_alone(drop, "open")
+    def unknown(self, cf: object, operation: str) -> exc.Error:
+        if not isinstance(cf, str) or cf not in self.left_out:
+            return super().unknown(cf, operation)
+        return exc.BackendError(
+            f"column family {cf} of {self.path} was made by a process with a larger max_dbs than this one's,"
+            f" {self.options.max_dbs}; open the store with max_dbs={len(self.known) + len(self.left_out)} or more",
+            **self.facts(operation, cf=cf),
+        )
 
     # ------------------------------------------------------------------ reading
 
@@ -427,9 +431,6 @@ class LmdbEngine(Engine):
             shares = any(
                 other.place.database == family.place.database and other.name != name for other in self.known.values()
             )
-            # Dropping a database closes its handle, which a snapshot may be using: then it is only emptied, and
-            # is removed at the next open unless a family of this name comes back.
-            delete = not shares and not self.live
 
             def drop(txn: lmdb.Transaction) -> None:
                 if shares:
@@ -439,7 +440,9 @@ class LmdbEngine(Engine):
                         found = cursor.delete()
                     cursor.close()
                 else:
-                    txn.drop(family.db, delete=delete)
+                    # Emptied only. Its handle would be closed, which a snapshot may be using; and to another process
+                    # that has it open LMDB would give the old handle, of nothing, when it makes the family again.
+                    txn.drop(family.db, delete=False)
                 txn.delete(PLACE + name.encode(), db=self.own)
                 txn.put(EPOCH, secrets.token_bytes(8), db=self.own)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
@@ -351,8 +353,8 @@ def test_coin_store_has_exactly_its_six_databases(url, path):
             assert [key for key, _ in txn.cursor()] == [b"key"]
 
 
-def test_dropped_family_leaves_no_database(url, path):
-    """Also one that was dropped while a snapshot was open, after the next opening at the latest."""
+def test_dropped_family_leaves_nothing_but_an_empty_database(url, path):
+    """Also one that was dropped while a snapshot was open. The database stays, as others may have a handle of it."""
     with open_backend(url, ["a", "b", "c"]) as backend:
         backend.drop_column_family("b")
         snapshot = backend.snapshot()
@@ -362,7 +364,41 @@ def test_dropped_family_leaves_no_database(url, path):
         assert backend.column_families() == ["a"]
 
     with lmdb.open(path, max_dbs=20, readonly=True) as env, env.begin() as txn:
-        assert {name for name, _ in txn.cursor()} == {b"a", b"kvdialect"}
+        assert {name for name, _ in txn.cursor()} == {b"a", b"b", b"c", b"kvdialect"}
+        assert [txn.stat(env.open_db(name, txn=txn))["entries"] for name in (b"b", b"c")] == [0, 0]
+
+
+def test_family_that_another_process_dropped_is_made_again(url):
+    """LMDB gave the handle of the old database, and what was written went nowhere."""
+    with open_backend(url, ["a", "b"]) as backend:
+        backend.put("a", b"old", b"v")
+        program = "import sys; from kvdialect import open_backend\nopen_backend(sys.argv[1]).drop_column_family('a')"
+        subprocess.run([sys.executable, "-c", program, url], check=True)
+        backend.create_column_family("a")
+        backend.put("a", b"new", b"1")
+        assert list(backend.scan("a")) == [(b"new", b"1")]
+    with open_backend(url) as backend:
+        assert backend.column_families() == ["a", "b"]
+        assert list(backend.scan("a")) == [(b"new", b"1")]
+        assert list(backend.faults()) == []
+
+
+def test_more_families_than_max_dbs(url):
+    """A family that another process had made was a driver's error from every call."""
+    with open_backend(f"{url}?max_dbs=3", ["a"]) as backend:
+        backend.put("a", b"k", b"v")
+        program = "import sys; from kvdialect import open_backend\nopen_backend(sys.argv[1], list('abcdefg')).close()"
+        subprocess.run([sys.executable, "-c", program, url], check=True)
+        with backend.snapshot() as snapshot:
+            assert snapshot.get("a", b"k") == b"v"
+        backend.put("a", b"l", b"w")
+        assert [key for key, _ in backend.scan("a")] == [b"k", b"l"]
+        left = sorted(set("abcdefg") - set(backend.column_families()))
+        assert left
+        with pytest.raises(exc.BackendError, match="max_dbs"):
+            backend.get(left[0], b"k")
+        with pytest.raises(exc.BackendError, match="max_dbs"):
+            backend.create_column_family("z")
 
 
 def test_files_of_a_store_lie_in_its_path(url, path):

@@ -360,19 +360,23 @@ def test_indexes_of_no_model_follow_renames(model):
 
 
 def test_names_that_two_fields_claim(stored, model):
-    """A field that is still there keeps its values; of two fields that claim one old name, the first has it."""
+    """Of two fields that claim one old name, the first has it; a new field may have the name that another gave up."""
     declared = _with(
         model.people(indexes=False),
         age=model.field("first", IntKind(8, signed=False), nullable=True, previously="age"),
     )
     declared = _added(declared, model.field("second", IntKind(8, signed=False), nullable=True, previously="age"))
-    declared = _added(declared, model.field("third", TextKind(), default="x", previously="name"))
+    declared = _with(declared, name=model.field("name", TextKind(), default="new"))
+    declared = _added(declared, model.field("third", TextKind(), previously="name"))
 
     after = evolve(stored, declared, next_field_id=4)
 
     assert [(field.id, field.name) for field in after.fields] == [
-        (1, "id"), (2, "name"), (3, "first"), (4, "second"), (5, "third"),
+        (1, "id"), (4, "name"), (3, "first"), (5, "second"), (2, "third"),
     ]  # fmt: skip
+    assert [(field.id, field.name) for field in evolve(after, declared, next_field_id=6).fields] == [
+        (field.id, field.name) for field in after.fields
+    ]
 
 
 def test_defaults_are_checked_and_made(stored, model):
