@@ -20,13 +20,13 @@ def main() -> None:
         if error.name not in ("click", "rich"):
             raise
         sys.exit('the command needs click and rich: pip install "kvdialect[cli]"')
+    except KeyboardInterrupt:
+        sys.exit(130)
     try:
         group(prog_name="kvdialect")
     except exc.Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(3)
-    except BrokenPipeError:
-        sys.exit(0)  # what was printed is no longer wanted
 
 
 __all__ = ["main"]

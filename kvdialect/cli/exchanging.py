@@ -19,6 +19,7 @@ from kvdialect.cli.files import (
     FORMATS,
     PIPE,
     Record,
+    check_free,
     format_of,
     read_csv,
     read_json,
@@ -28,7 +29,7 @@ from kvdialect.cli.files import (
     write_json,
 )
 from kvdialect.cli.forms import NULL
-from kvdialect.cli.group import Interrupted, group, store_argument
+from kvdialect.cli.group import ANY, SOME, Interrupted, group, store_argument
 from kvdialect.cli.importing import EXISTING, Existing, Loading, Reading, SqlTarget, made_by_sql, target_of
 from kvdialect.cli.looking import columns_option, where_option
 from kvdialect.cli.selecting import Selection, columns_of, conditions, selected
@@ -58,7 +59,7 @@ null_option = click.option("--null", default=NULL, show_default=True, help="What
 @form_option
 @where_option
 @columns_option
-@click.option("--limit", type=click.IntRange(0), default=0, help="The most rows.")
+@click.option("--limit", type=ANY, default=0, help="The most rows.")
 @click.option("--schema", type=click.Path(), help="Write the table's definition to this file too, for import.")
 @click.option("--overwrite", is_flag=True, help="Take the place of a file that is there.")
 @null_option
@@ -80,7 +81,11 @@ def export_rows(
         if stored.count_key is not None and not where:
             total = decode_counter(engine.backend.get(RESERVED_FAMILY, stored.count_key))
             total = min(total, limit) if limit else total
+        if file != PIPE:
+            check_free(file, overwrite=overwrite)
         if schema is not None:
+            if os.path.realpath(schema) == os.path.realpath(file):
+                raise click.UsageError("--schema and FILE are the same file; give each a name of its own")
             with text_output(schema, overwrite=overwrite) as out:
                 out.write(f"{encode_entry(TableEntry.new(_fresh(stored.definition))).decode()}\n")
         with selected(engine, selection) as rows, output.progress(f"export {table}", beside=file == PIPE) as told:
@@ -136,10 +141,10 @@ def _write(file: str, form: str, fields: list[FieldDefinition], rows: _Counted, 
 @click.option("--column", "columns", multiple=True, metavar="'NAME TYPE [NULL]'", help="A column of the new table.")
 @click.option("--primary-key", help="Names of the key columns of the new table, with commas between.")
 @click.option("--schema", type=click.Path(), help="Make the table that export --schema has written.")
-@click.option("--batch", type=click.IntRange(1), default=10_000, show_default=True, help="Rows of one transaction.")
+@click.option("--batch", type=SOME, default=10_000, show_default=True, help="Rows of one transaction.")
 @click.option("--existing", type=click.Choice(EXISTING), default="fail", show_default=True, help="What becomes of rows"
               " whose key is there.")  # fmt: skip
-@click.option("--skip", type=click.IntRange(0), default=0, help="Records at the beginning of FILE to pass over.")
+@click.option("--skip", type=ANY, default=0, help="Records at the beginning of FILE to pass over.")
 @null_option
 def import_rows(
     store: str, table: str, file: str, form: str | None, create: bool, columns: tuple[str, ...],
@@ -151,7 +156,8 @@ def import_rows(
     """
     chosen = format_of(file, form)
     makes = create or bool(columns) or schema is not None
-    with (making if makes else writing)(store) as engine, _records(file, chosen) as found:
+    # The file first: where there is none, no store is made for it.
+    with _records(file, chosen) as found, (making if makes else writing)(store) as engine:
         records = found
         if makes and table not in engine.catalog.entries:
             records = _made(engine, table, found, chosen, columns, columns_of(primary_key), schema, file)

@@ -71,11 +71,16 @@ class Record:
 def whole(path: str, *, overwrite: bool = False) -> Iterator[str]:
     """A path beside ``path`` to write to, which becomes ``path`` when the block ends well, and is removed otherwise.
 
+    What is no regular file, such as a pipe or a device, is written as it is.
+
     Raises:
         ArgumentError: if there is a file already.
     """
-    if os.path.exists(path) and not overwrite:
-        raise exc.ArgumentError(f"there is a file at {path}; choose another name, or give --overwrite")
+    check_free(path, overwrite=overwrite)
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        yield path
+        return
     beside = f"{path}.{os.getpid()}.part"
     try:
         yield beside
@@ -83,6 +88,18 @@ def whole(path: str, *, overwrite: bool = False) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(beside)
+
+
+def check_free(path: str, *, overwrite: bool) -> None:
+    """Raise unless a file may be written at ``path``.
+
+    Raises:
+        ArgumentError: if there is one already, or a directory.
+    """
+    if os.path.isdir(path):
+        raise exc.ArgumentError(f"{path} is a directory; give the name of a file")
+    if os.path.exists(path) and not overwrite:
+        raise exc.ArgumentError(f"there is a file at {path}; choose another name, or give --overwrite")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import IO, Any, Final
 
 import click
@@ -9,8 +12,15 @@ import click
 import kvdialect
 from kvdialect.cli import output
 
+FAILED: Final = 3
+"""The exit code after an error of the store or of a file."""
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C: that of a process which SIGINT has ended."""
+
+ANY: Final = click.IntRange(0, sys.maxsize)
+"""A number of rows, none among them."""
+SOME: Final = click.IntRange(1, sys.maxsize)
+"""A number of rows."""
 
 store_argument = click.argument("store")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -28,14 +38,35 @@ class Interrupted(click.ClickException):
         click.echo(f"interrupted: {self.message}", file=file, err=file is None)
 
 
+class Failed(click.ClickException):
+    """An error of a file, or of what a command reads or prints."""
+
+    exit_code = FAILED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
 class Commands(click.Group):
     """The commands; after Ctrl-C they end with :data:`INTERRUPTED`, whatever they were doing."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            result = super().invoke(context)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, as at the end of the program it could only be told, and not be an exit code
         except KeyboardInterrupt as error:
             raise Interrupted(str(error) or "nothing is half done") from error
+        except BrokenPipeError:
+            # What is printed is no longer wanted; nor is the rest of it, at the program's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(0)
+        except (OSError, UnicodeError) as error:
+            if sys.stdout is not None:
+                with contextlib.suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Failed(f"{type(error).__name__}: {error}") from error
+        return result
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ import click
 from kvdialect import exc
 from kvdialect.cli import output
 from kvdialect.cli.forms import Form, form_of, parsed
-from kvdialect.cli.group import format_option, group, json_option, store_argument
+from kvdialect.cli.group import ANY, format_option, group, json_option, store_argument
 from kvdialect.cli.selecting import WRITTEN, Selection, columns_of, conditions, plan, selected
 from kvdialect.cli.stores import disk, reading
 from kvdialect.schema.definition import FieldDefinition, IndexDefinition
@@ -165,7 +165,7 @@ def written(forms: Sequence[Form], row: Row) -> list[Any]:
 @click.argument("table")
 @where_option
 @columns_option
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="The most records; 0: all.")
+@click.option("--limit", type=ANY, default=20, show_default=True, help="The most records; 0: all.")
 @click.option("--reverse", is_flag=True, help="From the last key to the first.")
 @click.option("--raw", is_flag=True, help="Keys and values as they are stored, in hexadecimal.")
 @click.option("--explain", is_flag=True, help="Print how the rows are found instead.")
@@ -175,8 +175,10 @@ def scan(
     explain: bool, form: str,
 ) -> None:  # fmt: skip
     """Print records of TABLE, in the order of their keys or, with --where, of the index that finds them."""
-    if raw and (where or columns):
-        raise click.UsageError("--raw shows keys and values as they are stored; leave out --where and --columns")
+    if raw and (where or columns or explain):
+        raise click.UsageError(
+            "--raw shows keys and values as they are stored; leave out --where, --columns and --explain"
+        )
     with reading(store) as engine:
         stored = engine.table(table)
         if raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 import threading
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from kvdialect.cli.values import plain, shown
+from kvdialect.cli.values import plain, shown, text_of
 
 FORMATS = ("table", "json", "csv")
 
@@ -28,18 +29,29 @@ SILENT: Final = 1.0
 def rows(names: Sequence[str], found: Iterable[Sequence[Any]], form: str) -> None:
     """Print rows: a table, a line of JSON each, or CSV with a head."""
     if form == "json":
+        names = _distinct(names)
         for row in found:
-            click.echo(json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False))
+            values = dict(zip(names, map(plain, row), strict=True))
+            click.echo(json.dumps(values, ensure_ascii=False, allow_nan=False))
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows(["" if value is None else plain(value) for value in row] for row in found)
+        writer.writerows(map(text_of, row) for row in found)
     else:
         table = Table(*map(escape, names), box=None, header_style="bold", pad_edge=False)
         for row in found:
             table.add_row(*[escape(shown(value)) for value in row])
         # A pipe has no width that a table would have to fit.
         Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of columns, of which a second one of the same name gets a number."""
+    found: list[str] = []
+    for name in names:
+        tries = (name if number == 0 else f"{name}:{number}" for number in itertools.count())
+        found.append(next(each for each in tries if each not in found))
+    return found
 
 
 def say(told: Told | None, text: str) -> None:
@@ -59,11 +71,11 @@ def counted(number: int, what: str) -> str:
 def facts(found: dict[str, Any], *, as_json: bool) -> None:
     """Print facts by name."""
     if as_json:
-        click.echo(json.dumps(plain(found), ensure_ascii=False))
+        click.echo(json.dumps(plain(found), ensure_ascii=False, allow_nan=False))
         return
     width = max(map(len, found), default=0)
     for name, value in found.items():
-        click.echo(f"{name:{width}}  {plain(value)}")
+        click.echo(f"{name:{width}}  {text_of(value, 'NULL')}")
 
 
 class Told:

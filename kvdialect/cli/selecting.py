@@ -22,10 +22,14 @@ from kvdialect.store.engine import Engine
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 
-WRITTEN: Final = "COLUMN = VALUE, with =, !=, <, <=, >, >= or LIKE, or COLUMN IS NULL, COLUMN IS NOT NULL"
+WRITTEN: Final = (
+    'COLUMN = VALUE, with =, !=, <, <=, >, >= or LIKE, or COLUMN IS NULL, COLUMN IS NOT NULL; "A COLUMN" with spaces in'
+    " quotes"
+)
 
 _CONDITION: Final = re.compile(
-    r"\s*(?P<column>[^\s=<>!]+)\s*(?:(?P<null>is\s+(?:not\s+)?null)\s*|(?P<operator>=|!=|<=|>=|<|>|like\s)\s?(?P<value>.*))",
+    r'\s*(?P<column>"(?:[^"]|"")+"|[^\s=<>!]+)\s*(?:(?P<null>is\s+(?:not\s+)?null)\s*'
+    r"|(?P<operator>==?|!=|<>|<=|>=|<|>|like\s)\s?(?P<value>.*))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -54,9 +58,13 @@ def condition(text: str) -> Condition:
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise exc.ArgumentError(f"the condition {text!r} is not understood; write {WRITTEN}")
+    column = match["column"]
+    if column.startswith('"'):
+        column = column[1:-1].replace('""', '"')
     if match["null"]:
-        return Condition(match["column"], " ".join(match["null"].lower().split()))
-    return Condition(match["column"], match["operator"].strip().lower(), match["value"])
+        return Condition(column, " ".join(match["null"].lower().split()))
+    operator = match["operator"].strip().lower()
+    return Condition(column, {"==": "=", "<>": "!="}.get(operator, operator), match["value"])
 
 
 def field_of(table: StoredTable, name: str) -> FieldDefinition:
@@ -149,7 +157,8 @@ def prepare(txn: Transaction, selection: Selection) -> Prepared:
     table = sa.Table(definition.name, sa.MetaData(), *[sa.Column(name, NullType()) for name in definition.names])
     statement = sa.select(*[table.c[field.name] for field in selection.fields])
     for each in selection.where:
-        statement = statement.where(_clause(table.c[each.column], field_of(stored, each.column), each))
+        field = field_of(stored, each.column)
+        statement = statement.where(_clause(table.c[field.name], field, each))
     if selection.reverse:
         statement = statement.order_by(*[table.c[name].desc() for name in definition.primary_key])
     if selection.limit:
@@ -185,11 +194,20 @@ def _by_sql(engine: Engine, selection: Selection) -> Iterator[Iterator[Row]]:
     door = engine.sqlalchemy()
     quote = door.dialect.identifier_preparer.quote
     schema, name = selection.table.definition.sql_name
-    tests, values = [], []
+    tests: list[str] = []
+    values: list[Any] = []
     for each in selection.where:
-        test = f"{quote(field_of(selection.table, each.column).name)} {each.operator}"
-        tests.append(test if each.operator.startswith("is") else f"{test} ?")
-        values += [] if each.operator.startswith("is") else [each.value]
+        column = quote(field_of(selection.table, each.column).name)
+        if each.operator.startswith("is"):
+            tests.append(f"{column} {each.operator}")
+            continue
+        meant = _meant(each.value)
+        if each.operator in ("=", "!="):
+            tests.append(f"{column} {'NOT ' if each.operator == '!=' else ''}IN ({', '.join('?' * len(meant))})")
+            values += meant
+        else:
+            tests.append(f"{column} {each.operator} ?")
+            values.append(each.value if each.operator == "like" else meant[-1])
     listed = ", ".join(quote(field.name) for field in selection.fields)
     text = f"SELECT {listed} FROM {quote(schema)}.{quote(name)} WHERE {' AND '.join(tests)}"  # noqa: S608 - quoted
     if selection.reverse:
@@ -203,6 +221,22 @@ def _by_sql(engine: Engine, selection: Selection) -> Iterator[Iterator[Row]]:
             yield (tuple(row) for row in connection.exec_driver_sql(text, tuple(values)))
     finally:
         door.dispose()
+
+
+def _meant(text: str) -> list[Any]:
+    """What a text on the command line may stand for in a column of SQL, which takes all types: itself first."""
+    meant: list[Any] = [text]
+    if re.fullmatch(r"0x(?:[0-9a-fA-F]{2})*", text):
+        meant.append(bytes.fromhex(text[2:]))
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        if str(value) == text or text in ("Infinity", "-Infinity"):
+            meant.append(value)
+            break
+    return meant
 
 
 def columns_of(text: str | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Final, TypeAlias
@@ -25,6 +26,9 @@ _KEYWORDS: Final = tuple(
     EXISTS CASE WHEN THEN ELSE END COUNT SUM AVG MIN MAX WITH EXPLAIN RETURNING PRIMARY KEY UNIQUE DEFAULT CHECK
     """.split()  # noqa: SIM905 - read as it is typed
 )
+
+_STEPS: Final = 100_000
+"""Steps of SQLite's machine, some milliseconds, after which Python gets its turn."""
 
 _HELP: Final = """\
 A statement ends with a semicolon. Each is a transaction of its own, unless BEGIN was said.
@@ -60,6 +64,8 @@ class Console:
     def __init__(self, connection: Connection, name: str, form: str) -> None:
         self._connection, self._name, self._form = connection, name, form
         self._timed = False
+        # Ctrl-C is heard between two steps of Python's, of which a query of SQLite's alone makes none.
+        connection.main.set_progress_handler(lambda: False, _STEPS)
         self._commands: dict[str, Callable[[str], None]] = {
             ".tables": self._tables, ".schema": self._schema, ".explain": self._explain, ".format": self._set_form,
             ".timer": self._set_timer, ".help": lambda _: click.echo(_HELP),
@@ -80,6 +86,7 @@ class Console:
             elif cursor.rowcount >= 0:
                 click.echo(f"{cursor.rowcount} rows", err=True)
         except KeyboardInterrupt:
+            cursor.close()  # or the rollback would read the rest of its rows
             if self._connection.in_transaction and self._connection.autocommit:
                 self._connection.rollback()
             raise
@@ -213,11 +220,14 @@ def _ends(text: str) -> bool:
     return bool(apsw.complete(text))
 
 
+_COMMENTS: Final = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
 def _statements(file: Iterable[str]) -> Iterator[tuple[int, str]]:
     """The statements of a file, each with the line that it begins in."""
     text, begun = "", 0
     for number, line in enumerate(file, 1):
-        if not text.strip():
+        if not _COMMENTS.sub("", text).strip():
             text, begun = "", number
             if line.strip().startswith("."):
                 yield number, line
@@ -231,7 +241,7 @@ def _statements(file: Iterable[str]) -> Iterator[tuple[int, str]]:
                     yield begun, text
                 text, begun = "", number
         text += rest
-    if text.strip():
+    if _COMMENTS.sub("", text).strip():
         yield begun, text
 
 
@@ -248,6 +258,7 @@ def history_file() -> str | None:
     path = os.path.expanduser(path)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+        with open(path, "a", encoding="utf-8"):
+            return path
     except OSError:
         return None
-    return path

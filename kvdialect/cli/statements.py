@@ -29,6 +29,8 @@ def sql(store: str, statement: str | None, write: bool, form: str) -> None:
         console = Console(connection, store, form)
         if statement is not None:
             console.execute(statement)
+        elif sys.stdin is None:
+            raise click.UsageError("there is no standard input; give a STATEMENT")
         elif sys.stdin.isatty():
             console.interact()
         else:

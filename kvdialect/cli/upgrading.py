@@ -111,6 +111,8 @@ def _registry(text: str) -> registry:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise exc.ArgumentError(f"there is no {text}: {error}") from error
+    except Exception as error:
+        raise exc.ArgumentError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, registry):
         raise exc.ArgumentError(f"{text} is {type(found).__name__}, no registry of kvdialect")
     return found

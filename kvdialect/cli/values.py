@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ from kvdialect.codec.jsontext import duration
 
 def plain(value: Any) -> Any:
     """A value as JSON has it: bytes in hexadecimal, times in ISO 8601, what JSON has no name for as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes):
@@ -26,7 +30,15 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def text_of(value: Any, null: str = "") -> str:
+    """A value as text: what is no text itself as JSON has it."""
+    value = plain(value)
+    if value is None:
+        return null
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else str(value)
+
+
 def shown(value: Any, width: int = 44) -> str:
     """A value in a table."""
-    text = "" if value is None else str(plain(value))
+    text = text_of(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -17,10 +17,10 @@ from kvdialect.dialect.ddl import SchemaStatements
 from kvdialect.dialect.foreignkeys import ForeignKeys
 from kvdialect.dialect.relations import Relation
 from kvdialect.dialect.shadow import Names, Shadow
-from kvdialect.dialect.statements import Statement
+from kvdialect.dialect.statements import SCHEMA_SOURCES, Statement
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Writer
-from kvdialect.exc import OperationalError, ProgrammingError
+from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
 from kvdialect.schema.sqlrows import HIGHEST
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.engine import Children
@@ -98,6 +98,7 @@ class Connection:
         self.borrowed = False
         self._isolation_level = _checked_level(isolation_level or store.isolation_level)
         self._explicit = False  # BEGIN was said in AUTOCOMMIT mode
+        self._by_savepoint = False  # or SAVEPOINT was
         self.closed = False
         self._txn: Transaction | None = None
         self.catalog: Catalog = store.catalog
@@ -116,6 +117,7 @@ class Connection:
         self._ddl = SchemaStatements(self)
         self.rowsets: dict[str, list[Any]] = {}
         self.strict_uint64 = False
+        self.changes: dict[tuple[int, Any], Callable[[], None]] | None = None
         self.reading = False
         self.has_temporary = False
         self.explained: list[Any] | None = None
@@ -332,6 +334,8 @@ class Connection:
             return
         self.drain()
         self.references.check_commit()
+        if self._sqlite_begun and self.main.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
+            raise IntegrityError("FOREIGN KEY constraint failed (in a temporary table)")
         try:
             commit_transaction(txn)
         except BaseException:
@@ -358,7 +362,7 @@ class Connection:
 
     def _end(self, how: str) -> None:
         self._txn = None
-        self._explicit = False
+        self._explicit = self._by_savepoint = False
         self._savepoints.clear()
         self._local_ids.clear()
         self.references.reset()
@@ -425,7 +429,7 @@ class Connection:
 
     def savepoint(self, name: str) -> None:
         if self.autocommit:
-            self._explicit = True
+            self._explicit = self._by_savepoint = True
         savepoint = _Savepoint(name, self.txn.savepoint(), self.references.savepoint())
         if self._sqlite_begun:
             self._sqlite(f"savepoint {quoted(name)}")
@@ -447,6 +451,8 @@ class Connection:
         if self._sqlite_begun:
             self._sqlite(f"release {quoted(name)}")
         del self._savepoints[at:]
+        if not self._savepoints and self._by_savepoint:
+            self.commit()  # as SQLite does with a transaction that its outermost savepoint has begun
 
     def rollback_to(self, name: str) -> None:
         at = self._find(name)
@@ -543,12 +549,70 @@ class Connection:
         cursor.execute(f"explain {sql}", (None,) * count or None)
         cursor.close(True)  # what it explains is not read: it shows blobs as text
 
+    def check_sqlite(self) -> None:
+        """Roll back if SQLite has ended its own transaction: a conflict in a temporary table, resolved by ROLLBACK."""
+        if self._sqlite_begun and not self.main.in_transaction:
+            self.main.execute("begin")  # for the end of it
+            self.rollback()
+
+    def check_schema_alone(self, statement: Statement) -> None:
+        """Raise if a statement reads the schema beside tables, of which there are no rows where it runs.
+
+        Raises:
+            NotSupportedError: if it does.
+        """
+        beside = sorted(
+            name
+            for name in statement.tables - SCHEMA_SOURCES
+            if self.relation(None, name) is not None or name in map(str.lower, self.catalog.views)
+        )
+        if beside:
+            raise NotSupportedError(
+                f"a query of sqlite_master, or of the functions of pragmas, that reads {beside[0]} too (read one after"
+                " the other, or the schema into a temporary table first)"
+            )
+
+    @contextmanager
+    def strictly(self, strict: bool) -> Iterator[None]:
+        """Let what SQLite opens within refuse integers that it cannot calculate with, or not."""
+        before, self.strict_uint64 = self.strict_uint64, strict
+        try:
+            yield
+        finally:
+            self.strict_uint64 = before
+
+    def strict_rows(self, rows: Iterator[Any]) -> Iterator[Any]:
+        """Rows of a query that calculates: SQLite opens tables also while it is read."""
+        while True:
+            with self.strictly(True):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+
+    @contextmanager
+    def once_each(self, joined: bool) -> Iterator[None]:
+        """Let an UPDATE with a FROM change each row once, by the last that it matches, after all was read."""
+        if not joined:
+            yield
+            return
+        self.changes = {}
+        try:
+            yield
+            changes = self.changes.values()
+        finally:
+            self.changes = None
+        for change in changes:
+            change()
+
     def _plan(self, sql: str, statement: Statement) -> Any:
         """The direct way of a statement, or None."""
+        if self.has_temporary:
+            return None  # it may be one of these that is meant
         found = self._plans.get(sql)
         if found is not None and found[0] is self.catalog:
             return found[1]
-        plan = None if self.has_temporary else direct.plan(statement, self)
+        plan = direct.plan(statement, self)
         if len(self._plans) > 2000:
             self._plans.clear()
         self._plans[sql] = (self.catalog, plan)

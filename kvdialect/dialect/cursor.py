@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -13,7 +13,7 @@ import apsw
 from kvdialect.dialect import functions, virtual
 from kvdialect.dialect.parameters import adapted, plain_rows, raising, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
-from kvdialect.dialect.statements import Statement, parse
+from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, Statement, parse
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import Error, IntegrityError, NotSupportedError, OperationalError, ProgrammingError
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 10.0
 """Seconds for which a statement in AUTOCOMMIT mode is run again after conflicts, as SQLite waits for its lock."""
-
-_SCHEMA_PRAGMAS: Final = frozenset({"table_list", "database_list", "index_info", "index_xinfo"})
-_PRAGMAS: Final = _SCHEMA_PRAGMAS | {
-    "table_info",
-    "table_xinfo",
-    "index_list",
-    "foreign_key_list",
-    "collation_list",
-    "compile_options",
-    "function_list",
-    "module_list",
-    "pragma_list",
-    "encoding",
-}
-
 
 _IN_MEMORY: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
 """What iterates over rows that need no transaction any more."""
@@ -92,6 +77,8 @@ class Cursor:
                 and found[1] is not None
                 and found[0] is connection.catalog
                 and not connection.autocommit
+                and not connection.has_temporary
+                and not isinstance(params, Mapping)
             ):
                 txn = connection._txn
                 if txn is None:
@@ -186,9 +173,12 @@ class Cursor:
         if db is None:
             db = connection.shadow.db if statement.reads_schema else connection.main
             if db is connection.main:
-                text, params, connection.strict_uint64 = functions.prepared(sql, statement, connection, params)
-                self._rows = self._read(db, text, params, sql)
+                text, params, strict = functions.prepared(sql, statement, connection, params)
+                with connection.strictly(strict):
+                    rows = self._read(db, text, params, sql)
+                self._rows = connection.strict_rows(rows) if strict else rows
                 return
+            connection.check_schema_alone(statement)
         self._rows = self._read(db, sql, params)
 
     def _read(self, db: Any, sql: str, params: Any, written: str | None = None) -> Iterator[Any]:
@@ -264,7 +254,7 @@ class Cursor:
         ) and connection.is_temporary(statement.table)  # fmt: skip
         relation = None if temporary else connection.relation(statement.schema, statement.table)
         if relation is None:
-            self._write_temporary(sql, params)
+            self._write_temporary(sql, statement, params)
             return
         connection._validate(sql, statement, relation)
         if statement.kind != "insert" and not statement.returning:
@@ -280,23 +270,28 @@ class Cursor:
                 writer.insert_rows(*self._insertion(relation, statement, params))
             else:
                 part = statement.text
-                text, body, connection.strict_uint64 = functions.prepared(
-                    part.text, statement, connection, part.pick(params)
-                )
-                connection.main.execute(text, body or None).fetchall()
+                text, body, strict = functions.prepared(part.text, statement, connection, part.pick(params))
+                with connection.strictly(strict), connection.once_each(statement.joined):
+                    connection.main.execute(text, body or None).fetchall()
             if statement.returning:
                 self._return(relation, statement, params)
         self.rowcount = writer.count
         if statement.kind == "insert":
             self.lastrowid = writer.lastrowid
 
-    def _write_temporary(self, sql: str, params: Any) -> None:
+    def _write_temporary(self, sql: str, statement: Statement, params: Any) -> None:
         """Write into a temporary table, which is SQLite's own; or let SQLite say what is wrong with the name."""
         connection = self.connection
         if connection.has_temporary:
             connection.begin_sqlite()
         before = connection.main.total_changes()
-        rows = self._read(connection.main, sql, params)
+        try:
+            text, params, strict = functions.prepared(sql, statement, connection, params)
+            with connection.strictly(strict):
+                rows = self._read(connection.main, text, params, sql)
+        except apsw.Error:
+            connection.check_sqlite()
+            raise
         if self.description is not None:
             rows = iter(list(rows))
             self._rows = rows
@@ -393,13 +388,13 @@ class Cursor:
             else:
                 connection.references.deferred = on
             return
-        if name not in _PRAGMAS:
+        if name not in PRAGMAS:
             raise NotSupportedError(
                 f"PRAGMA {name} is not supported: it is about SQLite's files, and the rows are in"
                 f" {connection.store.name} (durability, sizes and caches are options of the store's URL)",
                 pragma=name,
             )
-        if name in _SCHEMA_PRAGMAS:
+        if name in SCHEMA_PRAGMAS:
             connection.shadow.ensure_all()
         else:
             connection._ensure(sql, statement)
@@ -482,7 +477,7 @@ class Cursor:
         if relation is None:
             changed = 0
             for row in rows:
-                self._write_temporary(sql, row)
+                self._write_temporary(sql, statement, row)
                 changed += self.rowcount
             self.rowcount = changed
             return

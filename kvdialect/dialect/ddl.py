@@ -15,7 +15,7 @@ import attrs
 from kvdialect import exc
 from kvdialect.codec.dynamic import DynamicKind, apply_affinity
 from kvdialect.codec.numeric import IntKind
-from kvdialect.dialect import ddltext, virtual
+from kvdialect.dialect import ddltext, functions, virtual
 from kvdialect.dialect.relations import Relation, SqlColumn
 from kvdialect.dialect.shadow import (
     Names,
@@ -73,7 +73,7 @@ class SchemaStatements:
         connection = self._connection
         self._shadow.ensure(statement.identifiers)
         if does.temporary or self._of_temporary(does):
-            self._temporary(sql, does, params)
+            self._temporary(sql, statement, does, params)
             return
         relation = self._target(does)
         if relation is not None and relation.is_record and does.verb != "create":
@@ -90,7 +90,7 @@ class SchemaStatements:
         connection.begin_sqlite()
         with connection.atomic():
             if does.object == "table" and does.body is not None:
-                self._create_as(does, does.body, params)
+                self._create_as(statement, does, does.body, params)
             else:
                 self._change(sql, does)
 
@@ -129,7 +129,7 @@ class SchemaStatements:
         name = does.table if does.object == "index" and does.verb == "create" else does.name
         return name is not None and connection.is_temporary(name)
 
-    def _temporary(self, sql: str, does: Definition, params: Sequence[Any]) -> None:
+    def _temporary(self, sql: str, statement: Statement, does: Definition, params: Sequence[Any]) -> None:
         connection = self._connection
         connection.begin_sqlite()
         connection.has_temporary = True
@@ -137,14 +137,16 @@ class SchemaStatements:
             self._db.execute(sql)
             connection.main.execute(sql)
             return
-        connection.main.execute(sql, params or None)
+        text, bound, strict = functions.prepared(sql, statement, connection, params)
+        with connection.strictly(strict):
+            connection.main.execute(text, bound or None)
         columns = connection.main.execute(f"pragma temp.table_info({quoted(does.name)})").fetchall()
         listed = ", ".join(f"{quoted(row[1])} {row[2]}" for row in columns)
         self._db.execute(f"create temp table if not exists {quoted(does.name)} ({listed})")
 
     # ------------------------------------------------------------------------------------------ tables of SQL
 
-    def _create_as(self, does: Definition, body: Part, params: Sequence[Any]) -> None:
+    def _create_as(self, statement: Statement, does: Definition, body: Part, params: Sequence[Any]) -> None:
         """CREATE TABLE AS: the columns that the SELECT gives, then its rows."""
         connection = self._connection
         schema = does.schema or MAIN
@@ -153,7 +155,9 @@ class SchemaStatements:
                 return
             raise exc.OperationalError(f"table {does.name} already exists")
         main = connection.main
-        main.execute(f"create temp table {_CTAS} as {body.text}", body.pick(params) or None)
+        text, bound, strict = functions.prepared(body.text, statement, connection, body.pick(params))
+        with connection.strictly(strict):
+            main.execute(f"create temp table {_CTAS} as {text}", bound or None)
         try:
             columns = main.execute(f"pragma temp.table_info({_CTAS})").fetchall()
             listed = ", ".join(f"{quoted(row[1])} {row[2]}" for row in columns)

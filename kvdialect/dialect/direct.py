@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, starmap
 from operator import itemgetter
+from sys import maxsize
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -223,7 +224,7 @@ class _Reader:
         outputs = self._outputs(first, depth)
         self.at = after
         conditions = self._where()
-        order = self._order()
+        order = self._order(outputs)
         limit, offset = self._limit()
         self.end()
         return self._reading(outputs, conditions, order, limit, offset)
@@ -287,12 +288,16 @@ class _Reader:
         self.at += 1
         return [Condition(position, operator, (self.value(),))]
 
-    def _order(self) -> list[tuple[int, bool]]:
+    def _order(self, outputs: Sequence[tuple[int, str]]) -> list[tuple[int, bool]]:
         order: list[tuple[int, bool]] = []
         if not self.word("ORDER", "BY"):
             return order
         while True:
+            first = self.at
             position = self.column()
+            label = self.tokens[first].name.lower() if self.at == first + 1 else None
+            if any(name.lower() == label and at != position for at, name in outputs):
+                raise _TooHard  # the name of an output comes before that of a column
             descending = self.word("DESC")
             if not descending:
                 self.word("ASC")
@@ -392,7 +397,7 @@ class _Reader:
             if limit is not None:
                 start = 0 if offset is None else max(_integer(offset(params)), 0)
                 count = _integer(limit(params))
-                found = islice(found, start, None if count < 0 else start + count)
+                found = islice(found, min(start, maxsize), None if count < 0 else min(start + count, maxsize))
             return shown(found)
 
         return Reading(names, self.marks, run)

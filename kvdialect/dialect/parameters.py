@@ -41,19 +41,21 @@ def adapted(params: Any) -> Any:
     """Parameters as SQLite takes them."""
     if type(params) is tuple or type(params) is list:
         for value in params:
-            if type(value) not in _PLAIN:
-                return [value if type(value) in _PLAIN else adapted_value(value) for value in params]
+            if type(value) not in _PLAIN or value != value:
+                return [adapted_value(value) for value in params]
         return params
     if params is None:
         return ()
     if isinstance(params, Mapping):
-        return {name: value if type(value) in _PLAIN else adapted_value(value) for name, value in params.items()}
+        return {name: adapted_value(value) for name, value in params.items()}
     if isinstance(params, str | bytes | set | frozenset) or not isinstance(params, Iterable):
         raise ProgrammingError(f"parameters are a sequence or a mapping, not {type(params).__name__}")
     return adapted(list(params))
 
 
 def adapted_value(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value if value == value else None  # NaN is NULL to SQLite
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, bytearray | memoryview):

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from kvdialect import exc
-from kvdialect.dialect.tokens import Reader, split, syntax_error, tokenize
+from kvdialect.dialect.tokens import Reader, split, syntax_error, table_names, tokenize
 
 Kind = Literal[
     "select", "insert", "update", "delete", "ddl", "pragma", "transaction", "explain", "maintenance", "empty"
@@ -25,6 +25,21 @@ Resolution = Literal["ROLLBACK", "ABORT", "FAIL", "IGNORE", "REPLACE"]
 RESOLUTIONS: Final = ("ROLLBACK", "ABORT", "FAIL", "IGNORE", "REPLACE")
 
 _SCHEMA_TABLES: Final = frozenset(("sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"))
+SCHEMA_PRAGMAS: Final = frozenset({"table_list", "database_list", "index_info", "index_xinfo"})
+PRAGMAS: Final = SCHEMA_PRAGMAS | {
+    "table_info",
+    "table_xinfo",
+    "index_list",
+    "foreign_key_list",
+    "collation_list",
+    "compile_options",
+    "function_list",
+    "module_list",
+    "pragma_list",
+    "encoding",
+}
+SCHEMA_SOURCES: Final = _SCHEMA_TABLES | {f"pragma_{name}" for name in PRAGMAS}
+"""What tells of the schema where a table is named."""
 _QUERIES: Final = ("SELECT", "VALUES")
 _TEMPORARY: Final = ("TEMP", "TEMPORARY")
 _CACHED: Final = 2000
@@ -149,7 +164,9 @@ class Statement:
         sql: as it was given.
         kind: what it is.
         identifiers: all names in it, in lower case: whatever tables it uses are among them.
+        tables: those that stand where tables are named.
         reads_schema: it reads ``sqlite_master`` or a function of a pragma.
+        joined: of UPDATE: it has a FROM.
         parameters: for each parameter, in the order of SQLite's numbers, its name, or None where it has none.
         text: the statement without ON CONFLICT and RETURNING, and an UPDATE without OR: SQLite itself would end its
             transaction at an UPDATE OR ROLLBACK that fails.
@@ -174,7 +191,9 @@ class Statement:
     sql: str
     kind: Kind
     identifiers: frozenset[str] = frozenset()
+    tables: frozenset[str] = frozenset()
     reads_schema: bool = False
+    joined: bool = False
     parameters: tuple[str | None, ...] = ()
     text: Part
     schema: str | None = None
@@ -263,11 +282,16 @@ class _Parser:
         self._refuse()
         self._number_parameters()
         identifiers = frozenset([token.name.lower() for token in self.tokens if token.is_name])
+        tables = table_names(self.tokens)
         found: dict[str, Any] = {
             "sql": self.sql,
             "identifiers": identifiers,
-            "reads_schema": not _SCHEMA_TABLES.isdisjoint(identifiers)
-            or any(name.startswith("pragma_") for name in identifiers),
+            "tables": tables,
+            "reads_schema": not SCHEMA_SOURCES.isdisjoint(tables),
+            "joined": any(
+                token.word == "FROM" and not token.depth and self.tokens[at - 1].word != "DISTINCT"
+                for at, token in enumerate(self.tokens)
+            ),
             "parameters": tuple(self.names),
             "text": Part(self.sql, tuple(range(len(self.names)))),
         }

@@ -99,6 +99,33 @@ def tokenize(sql: str) -> list[Token]:
     return tokens
 
 
+_LISTS: Final = frozenset(("FROM", "JOIN", "INTO", "UPDATE"))
+_LIST_ENDS: Final = frozenset(
+    ("WHERE", "GROUP", "ORDER", "LIMIT", "HAVING", "WINDOW", "UNION", "EXCEPT", "INTERSECT", "SET", "VALUES", "SELECT")
+)
+
+
+def table_names(tokens: Sequence[Token]) -> frozenset[str]:
+    """The names that stand where a statement names tables, in lower case, without those of their schemas."""
+    found = set()
+    listing: set[int] = set()  # how deep the lists of tables are that have begun
+    for at, token in enumerate(tokens):
+        before = tokens[at - 1].word if at else ""
+        if token.word in _LISTS:
+            listing.add(token.depth)
+        elif token.word in _LIST_ENDS:
+            listing.discard(token.depth)
+        elif token.word == "(":
+            if before in _LISTS or (before in (",", "(") and token.depth in listing):
+                listing.add(token.depth + 1)
+        elif token.word == ")":
+            listing.discard(token.depth + 1)
+        elif token.is_name and (before in _LISTS or (before in (",", "(") and token.depth in listing)):
+            last = at + 2 if at + 2 < len(tokens) and tokens[at + 1].word == "." else at
+            found.add(tokens[last].name.lower())
+    return frozenset(found)
+
+
 def syntax_error(token: Token | None) -> exc.ProgrammingError:
     """SQLite's words for a token that does not belong there; None stands for the end of the text."""
     if token is None:

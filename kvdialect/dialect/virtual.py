@@ -11,6 +11,7 @@ holds the key of the row, since a writable virtual table is told apart by one co
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -193,6 +194,12 @@ class _Table:
         self._connection.writer.delete(relation, relation.key_of_handle(handle))
 
     def UpdateChangeRow(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
+        if self._connection.changes is None:
+            self._change(handle, new, fields)
+        else:
+            self._connection.changes[self._number, handle] = partial(self._change, handle, new, fields)
+
+    def _change(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
         relation, connection = self.relation, self._connection
         values = list(fields[: relation.width])
         key = relation.key_of_handle(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 
 import pytest
 from cli_records import contents, json_of, make, run
@@ -279,3 +280,34 @@ def test_a_table_is_made_of_a_parquet_file(source, tmp_path):
     assert contents(target)["parts fields"] == contents(f"lmdb:///{source}")["parts fields"]
     with create_engine(target) as engine:
         assert engine.table("parts").definition.primary_key == ("code", "number")
+
+
+def test_export_writes_what_is_no_file_as_it_is(source, tmp_path):
+    """``--overwrite`` put a file in the place of a pipe, or of a link, and what the link led to stayed as it was."""
+    pipe, link, behind = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "behind.csv"
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    run("export", source, "parts", pipe, "--format", "csv", "--overwrite")
+    reader.join(30)
+    assert pipe.is_fifo()
+    behind.write_text("old")
+    link.symlink_to(behind)
+    run("export", source, "parts", link, "--overwrite")
+
+    assert link.is_symlink()
+    assert behind.read_text() == found[0]
+    with pytest.raises(exc.ArgumentError, match="is a directory"):
+        run("export", source, "parts", tmp_path, "--format", "csv", "--overwrite")
+    assert "the same file" in run("export", source, "parts", link, "--schema", behind, "--overwrite", code=2).stderr
+    other = tmp_path / "definition.json"
+    with pytest.raises(exc.ArgumentError, match="there is a file"):
+        run("export", source, "parts", behind, "--schema", other)
+    assert not other.exists()
+
+
+def test_a_file_that_is_not_there_makes_no_store(tmp_path):
+    with pytest.raises(exc.ArgumentError, match="cannot read"):
+        run("import", f"lmdb:///{tmp_path}/new", "t", tmp_path / "missing.csv", "--create")
+    assert not (tmp_path / "new").exists()

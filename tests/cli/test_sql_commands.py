@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -206,3 +207,97 @@ def test_the_shell_on_a_terminal(shared, tmp_path, toolkit):
     keys = [b"select 40 + 2 as sum;\r", b"select nocolumn;\r", b".quit\r"]
     terminal(shared, keys, [b"42", b"no such column: nocolumn", b".quit"], environment)
     assert (tmp_path / "history").exists() == toolkit
+
+
+# ------------------------------------------------------------------------------------------ what a user has found
+
+
+@pytest.mark.parametrize(
+    ("condition", "wanted"), [("name <> part 7", 30 - 1), ("name == part 7", 1), ('"name" = part 7', 1)]
+)
+def test_conditions_in_sqls_other_spellings(shared, condition, wanted):
+    """``<>`` was read as ``<``, and ``==`` as ``=`` with more behind: no rows, or others, without a word."""
+    rows = run("scan", shared, "parts", "--limit", 0, "--where", condition, "--format", "json").stdout.splitlines()
+    assert len(rows) == wanted
+
+
+def test_conditions_on_columns_of_any_type(path):
+    """In a table made by SQL a number and bytes were looked for as text."""
+    run("sql", path, "--write", "create table loose (id integer primary key, v, t text)")
+    run(
+        "sql",
+        path,
+        "--write",
+        "insert into loose values (1, 5, '5'), (2, x'00ff', 'x'), (3, 9e999, null), (4, 'a', '07')",
+    )
+
+    def found(condition):
+        rows = run("scan", path, "loose", "--where", condition, "--format", "json").stdout.splitlines()
+        return [json.loads(row)["id"] for row in rows]
+
+    assert found("v = 5") == found("t = 5") == [1]
+    assert found("v = 0x00ff") == [2]
+    assert found("v = Infinity") == [3]
+    assert found("v > 4") == [1, 2, 3, 4]
+    assert found("v != 5") == [2, 3, 4]
+    assert found("t = 07") == [4]
+
+
+def test_an_unknown_column_is_named(shared):
+    with pytest.raises(exc.ProgrammingError, match="no column 'zz'"):
+        run("scan", shared, "parts", "--where", "zz = 1")
+
+
+def test_json_is_json(shared):
+    """Infinity is no number of JSON's, and of two columns of one name the first was lost."""
+    [line] = run("sql", shared, "select 9e999 as i, 1 as a, 2 as a, null as n", "--format", "json").stdout.splitlines()
+    found = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found == {"i": "Infinity", "a": 1, "a:1": 2, "n": None}
+
+
+def test_a_comment_before_a_command_of_the_shell(shared):
+    """It counted as the beginning of a statement, and the command as its end."""
+    text = "select 1; -- one\n.tables\n/* two\n*/\nselect 2;\n-- three\n"
+    assert run("sql", shared, "--format", "csv", input=text).stdout.split()[-2:] == ["2", "2"]
+    assert "parts" in run("sql", shared, input=text).stdout
+
+
+def test_output_that_nobody_reads(shared):
+    """It is no error, and no finding of verify's either; a full disk is an error."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from kvdialect.cli import main; main()", "sql", str(shared), "--format", "json",
+         "with recursive c (x) as (select 1 union all select x + 1 from c where x < 100000) select * from c"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == '{"x": 1}\n'
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            process = subprocess.run(
+                [sys.executable, "-c", "from kvdialect.cli import main; main()", "scan", str(shared), "parts"],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+        assert process.returncode == 3
+        assert "No space left" in process.stderr
+        assert "Traceback" not in process.stderr
+
+
+def test_ctrl_c_ends_a_query_that_gives_no_rows(shared):
+    """SQLite counted on, as no step of Python's came in which the signal could be heard."""
+    endless = "with recursive c (x) as (select 1 union all select x + 1 from c) select count(*) from c"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from kvdialect.cli import main; print(1, flush=True); main()", "sql", shared, endless],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors

@@ -23,7 +23,8 @@ def connection():
 
 def seen(connection: sa.Connection) -> list[tuple]:
     return [
-        *connection.exec_driver_sql("SELECT type, name FROM sqlite_master UNION ALL SELECT 'row', a FROM t"),
+        *connection.exec_driver_sql("SELECT type, name FROM sqlite_master"),
+        *connection.exec_driver_sql("SELECT 'row', a FROM t"),
         *connection.exec_driver_sql("SELECT 'database', name FROM pragma_database_list"),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twins import Twins
 
-from kvdialect import create_engine
+from kvdialect import Mapped, Session, UInt64, create_engine, exc, field, mapped, registry
 from kvdialect.dialect import dbapi
 
 
@@ -341,3 +341,196 @@ def test_an_update_by_a_key_that_is_compared_with_a_number(twins):
     assert twins.run("update t set c = c || '!' where a = ? and b = 4", (10.0,)) == ("rows", ([], 1))
     assert twins.run("delete from t where a = ? and b + 0 = 4", (10,)) == ("rows", ([], 1))
     twins.same("t")
+
+
+# ------------------------------------------------------------------------------------------ what a review found
+
+
+def test_a_word_of_the_schema_that_names_no_table(twins):
+    """A query with the text 'sqlite_master', or a column called pragma_..., ran where tables have no rows."""
+    twins.script(
+        "create table s (id integer primary key, name text, pragma_name text)",
+        "insert into s values (1, 'sqlite_master', 'x'), (2, 'pragma_table_info', 'y'), (3, 'a', null)",
+        "select * from s where name = 'sqlite_master'",
+        "select s.id from s, (select 2 as id) as q where s.name like 'pragma%' and s.id = q.id",
+        "select id as pragma_y, pragma_name from s order by pragma_name",
+        "select count(*) from main.sqlite_master where name = 's'",
+        "select type from (sqlite_schema)",
+        "select name from pragma_table_info('s')",
+        "create table pragma_notes (a)",
+        "insert into pragma_notes values (1)",
+        "select a from pragma_notes",
+    )
+
+
+def test_the_schema_beside_tables_is_refused(memory):
+    """They had no rows there: the query gave none, without a word."""
+    connection = dbapi.connect(store=memory)
+    connection.execute("create table s (a)")
+    connection.execute("insert into s values (1)")
+    for query in (
+        "select m.name, s.a from sqlite_master m, s",
+        "select (select count(*) from s) from sqlite_master",
+        "select * from pragma_table_info('s') join s",
+    ):
+        with pytest.raises(exc.NotSupportedError, match="that reads s too"):
+            connection.execute(query)
+    connection.close()
+
+
+def test_the_name_of_an_output_comes_before_a_column_in_order_by(twins):
+    """Rows came in the order of the column of that name, and LIMIT took the wrong ones."""
+    twins.script(
+        "create table t (id integer primary key, v)",
+        "insert into t values (1, 30), (2, 20), (3, 10)",
+        "select v as id from t order by id",
+        "select v as id from t order by id limit 1",
+        "select v as id from t order by t.id limit 1",
+        "select id as v, v as id from t order by id desc limit 2",
+        "select v as ID, id as x from t order by iD",
+        "select v as v, id from t order by v",
+    )
+
+
+def test_a_temporary_table_made_after_a_statement_was_run(twins):
+    """The statement went on reading, and destroying, rows of the stored table of the same name."""
+    statements = (
+        "select * from t where id = 1",
+        "delete from t where id = 9",
+        "update t set v = 'new' where id = 2",
+        "select * from t where id in (1, 2)",
+    )
+    twins.script(
+        "create table t (id integer primary key, v)", "insert into t values (1, 30), (2, 40), (9, 90)", *statements,
+        "create temp table t (id integer primary key, v)", "insert into t values (1, 'temp'), (2, 'temp'), (9, 'temp')",
+        "insert into main.t values (9, 'again')", *statements, "select * from temp.t", "select * from main.t",
+        "drop table temp.t", *statements, "select * from t",
+    )  # fmt: skip
+
+
+def test_an_update_from_changes_each_row_once(twins):
+    """A row was changed once for each that it matched: rowcount was too high, and values in between were checked."""
+    twins.script(
+        "create table t (id integer primary key, a check (a <> 11))",
+        "create table s (tid, b)",
+        "insert into t values (1, 0), (2, 2), (3, 3)",
+        "insert into s values (1, 11), (1, 20), (1, 21), (2, 5)",
+        "update t set a = b from s where tid = t.id returning *",
+        "select * from t",
+        "update t set a = b from s where tid = t.id and b <> 11 returning id",
+        "update t set a = 5 where a is not distinct from 3",
+        "select * from t",
+    )
+
+
+def test_a_savepoint_in_autocommit_is_a_transaction(memory):
+    """Its RELEASE committed nothing, and what came after it was lost."""
+    sql = memory.sqlalchemy()
+    with sql.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("create table t (a)")
+        connection.exec_driver_sql("insert into t values (1)")
+        with connection.begin_nested():
+            connection.exec_driver_sql("insert into t values (2)")
+            with connection.begin_nested():
+                connection.exec_driver_sql("insert into t values (3)")
+        with sql.connect() as other:
+            assert other.exec_driver_sql("select a from t order by a").scalars().all() == [1, 2, 3]
+        connection.exec_driver_sql("insert into t values (4)")
+        undone = connection.begin_nested()
+        connection.exec_driver_sql("insert into t values (5)")
+        undone.rollback()
+    with sql.connect() as other:
+        assert other.exec_driver_sql("select a from t order by a").scalars().all() == [1, 2, 3, 4]
+    sql.dispose()
+
+
+def test_a_temporary_table_whose_deferred_key_is_broken_keeps_the_commit_back(memory):
+    """The store was committed, and then a bare error of apsw's came, after which the connection was stuck."""
+    connection, other = dbapi.connect(store=memory), dbapi.connect(store=memory)
+    connection.execute("pragma foreign_keys = on")
+    connection.execute("create table t (a)")
+    connection.commit()
+    connection.execute("create temp table p (a primary key)")
+    connection.execute("create temp table x (a references p deferrable initially deferred)")
+    connection.commit()
+    connection.execute("insert into t values (1)")
+    connection.execute("insert into x values (99)")
+    with pytest.raises(exc.IntegrityError, match="FOREIGN KEY"):
+        connection.commit()
+    assert other.execute("select a from t").fetchall() == []
+    connection.execute("delete from x")
+    connection.commit()
+    other.rollback()
+    assert other.execute("select a from t").fetchall() == [(1,)]
+    connection.close()
+    other.close()
+
+
+def test_or_rollback_in_a_temporary_table_rolls_all_back(memory):
+    connection = dbapi.connect(store=memory)
+    connection.execute("create table t (a)")
+    connection.execute("create temp table x (a primary key)")
+    connection.execute("insert into x values (1)")
+    connection.commit()
+    connection.execute("insert into t values (1)")
+    with pytest.raises(exc.IntegrityError):
+        connection.execute("insert or rollback into x values (1)")
+    assert connection.execute("select a from t").fetchall() == []
+    connection.execute("insert into x values (2)")
+    connection.execute("create table u (a)")
+    connection.commit()
+    assert connection.execute("select a from x").fetchall() == [(1,), (2,)]
+    connection.close()
+
+
+def test_what_is_bound_to_a_statement_that_is_known(twins):
+    """An empty mapping, NaN and the largest LIMIT were errors, some of them Python's own, when a plan was there."""
+    nan = float("nan")
+    twins.script(
+        "create table t (id integer primary key, a)", "create index ta on t (a)", "insert into t values (1, 1), (2, 2)"
+    )
+    for _ in range(2):
+        twins.run("select id from t limit 9223372036854775807 offset 1")
+        twins.run("select * from t", {})
+        twins.run("delete from t where id = 9", {})
+        for query in ("select id from t where id > ?", "select id from t where a = ?", "delete from t where id = ?"):
+            twins.run(query, (nan,))
+
+
+def test_no_way_to_calculate_with_integers_beyond_sqls(memory):
+    """Copies into tables and queries read half way calculated with the blobs that stand for them."""
+    models = registry()
+
+    @mapped(models)
+    class Purse:
+        __tablename__ = "purses"
+        id: Mapped[int] = field(primary_key=True)
+        amount: Mapped[UInt64]
+
+    models.create_all(memory)
+    with Session(memory) as session, session.begin():
+        session.add_all([Purse(number, 2**63 + number) for number in range(1, 4)])
+    connection = dbapi.connect(store=memory)
+    connection.execute("create table plain (i integer primary key)")
+    connection.execute("create table copied (a)")
+    connection.execute("create temp table temporary (a)")
+    connection.execute("insert into plain values (1), (2), (3)")
+    for statement in (
+        "create table x as select amount + 1 as a from purses",
+        "create temp table y as select sum(amount) as a from purses",
+        "insert into temporary select amount + 1 from purses",
+        "insert into copied select amount + 1 from purses",
+    ):
+        with pytest.raises(exc.DataError):
+            connection.execute(statement)
+    for copied in ("create table z as select id from purses", "insert into temporary select id from purses"):
+        connection.execute(copied)
+    half = connection.execute("select i, (select amount + 1 from purses where id = i and i > 1) from plain")
+    connection.execute("select count(*) from copied").fetchall()
+    with pytest.raises(exc.DataError, match="cannot calculate"):
+        half.fetchall()
+    reading = connection.execute("select i, (select amount from purses where id = i) from plain order by i")
+    with pytest.raises(exc.DataError):
+        connection.execute("select amount + 1 from purses").fetchall()
+    assert [row[0] for row in reading] == [1, 2, 3]
+    connection.close()
