@@ -18,6 +18,9 @@ from kvdialect.storage.options import Size, parse_size
 KEY_LIMIT: Final = 510
 """The longest key in bytes that every engine takes: LMDB's 511 less one byte for the tag of a shared database."""
 
+UNBOUNDED: Final = 1 << 40
+"""For the bound of a batch that the engine's ``max_batch_bytes`` is to bound alone."""
+
 _COUNTER_MIN: Final = -(1 << 63)
 _COUNTER_MAX: Final = (1 << 63) - 1
 _counter = struct.Struct(">q")

@@ -21,7 +21,7 @@ import msgspec
 from kvdialect import exc
 from kvdialect.schema.definition import IndexDefinition
 from kvdialect.schema.rows import IndexCodec
-from kvdialect.storage.batch import WriteBatch, decode_counter
+from kvdialect.storage.batch import UNBOUNDED, WriteBatch, decode_counter
 from kvdialect.storage.contract import Pair, Snapshot
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store.catalog import LiveCatalog
@@ -200,7 +200,7 @@ class _Builder:
         table, index = state.table, state.index
         decode = table.codec.decode
         exempt = table.definition.options.compaction == "fifo"
-        batch = WriteBatch(max_bytes=1 << 40)
+        batch = WriteBatch(max_bytes=UNBOUNDED)
         coming: dict[bytes, bytes] = {}
         for key, value in pairs:
             # A fifo family forgets its oldest records at any time; nothing is expected of them.

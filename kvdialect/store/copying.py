@@ -24,7 +24,7 @@ import xxhash
 
 from kvdialect import exc
 from kvdialect.schema.sqlrows import SHARED_FAMILY
-from kvdialect.storage.batch import WriteBatch, decode_counter, range_digest
+from kvdialect.storage.batch import UNBOUNDED, WriteBatch, decode_counter, range_digest
 from kvdialect.storage.contract import Pair, Snapshot, StorageBackend
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store.building import create_indexes
@@ -291,7 +291,7 @@ class StoreCopy:
         indexed = source.definition.shared and bool(target.codec.indexes)
         for chunk in _chunks(self._pairs(name, True, after=part.last)):
             rows = self._translated(name, chunk)
-            batch = WriteBatch(max_bytes=1 << 40)
+            batch = WriteBatch(max_bytes=UNBOUNDED)
             batch.update(target.family, dict(rows))
             if indexed:
                 for key, value in rows:
@@ -321,7 +321,7 @@ class StoreCopy:
         for chunk in _chunks(self._pairs(name, False, after=part.last)):
             part.add(chunk)
             part.last = chunk[-1][0]
-            batch = WriteBatch(max_bytes=1 << 40)
+            batch = WriteBatch(max_bytes=UNBOUNDED)
             batch.update(name, dict(chunk))
             self._write(batch)
             self._tell(f"copy {name}", part.rows, None)

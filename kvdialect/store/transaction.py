@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Protocol
 from sortedcontainers import SortedList  # type: ignore[import-untyped]
 
 from kvdialect import exc
-from kvdialect.storage.batch import DELETE, Deletion, WriteBatch, decode_counter, range_digest
+from kvdialect.storage.batch import DELETE, UNBOUNDED, Deletion, WriteBatch, decode_counter, range_digest
 from kvdialect.storage.contract import Pair, Snapshot, StorageBackend
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store.table import StoredTable
@@ -448,7 +448,7 @@ class Transaction:
             self.close()
 
     def _batch(self, ranges: list[tuple[str, bytes, bytes | None, bytes]], version: bytes | None) -> WriteBatch:
-        batch = WriteBatch()
+        batch = WriteBatch(max_bytes=UNBOUNDED)
         for cf, changes in self.changes.items():
             if changes:
                 batch.update(cf, changes)

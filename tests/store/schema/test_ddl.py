@@ -118,6 +118,25 @@ def test_dropping_frees_families_counts_and_ids(engine, model):
     model.verify(engine)
 
 
+def test_a_table_whose_families_cannot_be_removed_yet_is_dropped(engine, model, monkeypatch, caplog):
+    """Dropping raised LockTimeout, "nothing was applied, try again", though the table was gone."""
+    engine.create_all([model.people()])
+
+    def held(_family):
+        raise exc.LockTimeout("another writer held the store")
+
+    monkeypatch.setattr(engine.backend, "drop_column_family", held)
+    with caplog.at_level(logging.WARNING):
+        engine.drop_table("people")
+    monkeypatch.undo()
+    assert list(engine.catalog.entries) == []
+    assert "stay for now" in caplog.text
+
+    engine.create_all([model.people()])
+    model.verify(engine)
+    assert engine.backend.column_families() == ["people", "people_by_age", "people_by_name"]
+
+
 def test_dropping_what_is_not_there(engine, model):
     """drop_all passes over tables that the store does not have; drop_table and drop_index name the one asked for."""
     engine.drop_all([model.people()])
