@@ -247,6 +247,9 @@ _log = logging.getLogger(__name__)
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
+_LEAVE: Final = 0.05
+"""Seconds that daemon threads have at the end of the program to leave the driver."""
+
 _engines: dict[tuple[str, ...], Engine] = {}
 _opening = threading.RLock()
 
@@ -296,12 +299,17 @@ def is_open(key: tuple[str, ...]) -> bool:
 
 
 def _close_all() -> None:
-    for engine in list(_engines.values()):
+    engines = list(_engines.values())
+    for engine in engines:
         for handle in engine.handles:
             try:
                 handle.close()
             except exc.Error:
                 _log.exception("closing %s at exit failed", handle)
+    if engines and threading.active_count() > 1:
+        # A daemon thread that comes back from the driver when the interpreter is gone is unwound by force, which the
+        # driver's own frames do not survive: the process would abort. Here it comes back to a closed handle.
+        time.sleep(_LEAVE)
 
 
 atexit.register(_close_all)

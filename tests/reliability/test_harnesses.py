@@ -39,3 +39,27 @@ def test_a_row_of_the_scoreboard(row, engine_name, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     assert "held" in done.stdout
     assert "**no**" not in board.read_text()
+
+
+AT_THE_END = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from reliability import lifetimes
+folder = Path(sys.argv[1])
+whole = lifetimes._made("rocksdb", folder / "whole")
+def ended(number):
+    event = "in a thread's use at the program's end"
+    return lifetimes._tried("rocksdb", whole, folder / f"case {number}", "session", event)
+with ThreadPoolExecutor(3) as pool:
+    print(*sorted(set(pool.map(ended, range(9)))))
+"""
+
+
+@pytest.mark.engine("rocksdb")
+def test_daemon_threads_do_not_abort_the_program_at_its_end(tmp_path):
+    """A thread in the driver as the interpreter ended was unwound by force: one program in eight, on a busy machine."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", AT_THE_END, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= {"right", "typed"}, done.stdout
