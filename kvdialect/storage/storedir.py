@@ -121,6 +121,8 @@ def read_marker(path: str) -> Marker | None:
         raise exc.NotAStore(f"{path} is a file; a store is a directory", path=path) from None
     if not entries or _UNFINISHED in entries:
         return None
+    if MARKER in entries:
+        return read_marker(path)  # it was not there a moment ago: another process has just made the store
     shown = ", ".join(sorted(entries)[:3])
     raise exc.NotAStore(
         f"{path} is a directory with {len(entries)} entries ({shown}, ...) and no {MARKER} file: it is no store of"

@@ -263,3 +263,23 @@ def test_a_lock_is_held_though_its_holder_cannot_be_noted(tmp_path, monkeypatch,
     other.release()
     lock.close()
     other.close()
+
+
+def test_a_store_that_another_process_makes_at_this_moment_is_one(url, monkeypatch):
+    """Between the look for the marker and that at the directory it was put there: "no store of kvdialect"."""
+    if url.startswith("memory"):
+        pytest.skip("a memory store has no directory; lmdb and rocksdb have")
+    path = url.partition(":///")[2]
+    with open_backend(url, ["a"]) as backend:
+        backend.put("a", b"k", b"v")
+    os.rename(path, f"{path}.made")
+    listed = os.listdir
+
+    def made_first(directory):
+        if directory == path and not os.path.exists(path):
+            os.rename(f"{path}.made", path)
+        return listed(directory)
+
+    monkeypatch.setattr(os, "listdir", made_first)
+    with open_backend(url) as backend:
+        assert backend.get("a", b"k") == b"v"
