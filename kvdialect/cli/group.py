@@ -58,15 +58,22 @@ class Commands(click.Group):
         except KeyboardInterrupt as error:
             raise Interrupted(str(error) or "nothing is half done") from error
         except BrokenPipeError:
-            # What is printed is no longer wanted; nor is the rest of it, at the program's end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            context.exit(0)
+            _drop_output()
+            context.exit(0)  # what is printed is no longer wanted
         except (OSError, UnicodeError) as error:
-            if sys.stdout is not None:
-                with contextlib.suppress(OSError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise Failed(f"{type(error).__name__}: {error}") from error
         return result
+
+
+def _drop_output() -> None:
+    """Let what is not printed yet go nowhere: at the program's end it would fail once more, and be told there."""
+    with contextlib.suppress(OSError, AttributeError):  # it has no file, or there is none
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, sys.stdout.fileno())
+        finally:
+            os.close(nowhere)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

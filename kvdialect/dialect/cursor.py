@@ -105,7 +105,7 @@ class Cursor:
         if connection._txn is not None:
             connection.drain()
             connection.rollback()  # the reading of an earlier cursor
-        attempts: Attempts | None = None
+        attempts = Attempts(None, _PATIENCE)
         while True:
             try:
                 self._statement(sql, statement, params)
@@ -119,8 +119,6 @@ class Cursor:
                 if not connection.closed and connection._txn is not None:
                     self._rows = None
                     connection.rollback()
-                if attempts is None:
-                    attempts = Attempts(None, _PATIENCE)
                 if not attempts.again(error):
                     raise
             time.sleep(attempts.pause())
@@ -448,7 +446,7 @@ class Cursor:
         if connection.autocommit and connection._txn is not None:
             connection.drain()
             connection.rollback()
-        attempts: Attempts | None = None
+        attempts = Attempts(None, _PATIENCE)
         while True:
             try:
                 self._bulk_once(sql, statement, rows)
@@ -460,8 +458,6 @@ class Cursor:
                     raise
                 if connection._txn is not None:
                     connection.rollback()
-                if attempts is None:
-                    attempts = Attempts(None, _PATIENCE)
                 if not attempts.again(error):
                     raise
             time.sleep(attempts.pause())

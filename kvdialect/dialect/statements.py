@@ -288,14 +288,14 @@ class _Parser:
             "identifiers": identifiers,
             "tables": tables,
             "reads_schema": not SCHEMA_SOURCES.isdisjoint(tables),
-            "joined": any(
-                token.word == "FROM" and not token.depth and self.tokens[at - 1].word != "DISTINCT"
-                for at, token in enumerate(self.tokens)
-            ),
             "parameters": tuple(self.names),
             "text": Part(self.sql, tuple(range(len(self.names)))),
         }
         found.update(self._statement())
+        found["joined"] = found["kind"] == "update" and any(
+            token.word == "FROM" and not token.depth and self.tokens[at - 1].word != "DISTINCT"
+            for at, token in enumerate(self.tokens)
+        )
         return Statement(**found)
 
     def _refuse(self) -> None:

@@ -327,7 +327,7 @@ class Session(EventTarget):
     def _release(self, level: Level) -> None:
         assert self.transaction is not None
         assert level.savepoint is not None
-        while any(each is level for each in self.work.levels):
+        while self.work.within(level):
             self.work.keep_level()
         self.transaction.release(level.savepoint)
 
@@ -335,7 +335,7 @@ class Session(EventTarget):
         assert self.transaction is not None
         assert level.savepoint is not None
         self._failed = None
-        while any(each is level for each in self.work.levels):
+        while self.work.within(level):
             self.work.undo_level()
         refreshing.rewind(self, level.savepoint)
         if self.dispatch.after_soft_rollback:

@@ -25,7 +25,7 @@ class NestedTransaction:
     @property
     def is_active(self) -> bool:
         """True until it is committed or rolled back, or the transaction around it is over."""
-        return any(level is self._level for level in self._session.work.levels)
+        return self._session.work.within(self._level)
 
     def commit(self) -> None:
         """Flush, and keep what was done since; it becomes part of the transaction around."""

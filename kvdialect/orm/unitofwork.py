@@ -257,6 +257,10 @@ class UnitOfWork:
             mapper.loading.fill(instance, before.key, before.raw)
             session.enter(mapper, instance)
 
+    def within(self, level: Level) -> bool:
+        """Whether a level is not over: itself, not one that is equal to it."""
+        return any(each is level for each in self.levels)
+
     def keep_level(self) -> None:
         """The innermost level has succeeded."""
         level = self.levels.pop()

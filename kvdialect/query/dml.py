@@ -206,6 +206,13 @@ def _assigned(
         try:
             return load(stored)
         except (ValueError, TypeError, KeyError):
-            return check(stored)  # a value that was given as it is, within a CASE for instance
+            pass  # a value that was given as it is, within a CASE for instance
+        try:
+            return check(stored)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise exc.DataError(
+                f"a column is set to {stored!r:.80} ({type(stored).__name__}); allowed: {kind.allowed}",
+                value=stored, allowed=kind.allowed,
+            ) from error  # fmt: skip
 
     return f"{put(names, loaded)}({value})"

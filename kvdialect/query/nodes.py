@@ -284,11 +284,7 @@ class Distinct(Node):
             for item in chunk:
                 row = item[-1] if self.keyed else item
                 if self.floats:
-                    row = (
-                        tuple([value if value == value else None for value in row])
-                        if row.__class__ is tuple
-                        else (row if row == row else None)
-                    )
+                    row = _without_nan(row)
                 if row not in seen:
                     seen.add(row)
                     items.append(item)
@@ -297,6 +293,13 @@ class Distinct(Node):
 
     def title(self) -> str:
         return "Distinct"
+
+
+def _without_nan(row: Any) -> Any:
+    """A row, or the one value of it, with None in place of NaN."""
+    if row.__class__ is tuple:
+        return tuple([value if value == value else None for value in row])
+    return row if row == row else None
 
 
 class Limit(Node):

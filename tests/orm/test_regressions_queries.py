@@ -210,6 +210,12 @@ def test_a_case_of_values_that_are_stored_otherwise(session):
     ]
 
 
+def test_a_case_of_a_value_that_the_column_does_not_take(session):
+    """It was a bare ValueError."""
+    with pytest.raises(exc.DataError, match="allowed"):
+        session.execute(update(Spot).where(Spot.id < 3).values(grade=case((Spot.id > 1, "violet"), else_="zed")))
+
+
 def test_a_relationship_in_the_order_of_enums(session):
     """Loading it compared the members themselves: a bare TypeError."""
     session.add(Album(1))

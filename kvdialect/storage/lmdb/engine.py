@@ -106,7 +106,6 @@ class LmdbEngine(Engine):
         self.live: set[int] = set()
         self.epoch: bytes | None = None
         self.left_out: set[str] = set()
-        self._too_many: set[str] = set()
         self.closed = False
         self.known = Families(self, self.refresh_families)
         self._committer = Committer(self)
@@ -203,7 +202,7 @@ class LmdbEngine(Engine):
 
     def _open_own(self) -> Any:
         try:
-            return self._open_databases([RESERVED_FAMILY])[RESERVED_FAMILY]
+            return self._open_databases([RESERVED_FAMILY])[0][RESERVED_FAMILY]
         except KeyError:
             raise exc.Corruption(
                 f"the store at {self.path} lacks the database {RESERVED_FAMILY} (restore a backup)",
@@ -235,8 +234,9 @@ class LmdbEngine(Engine):
                 return  # another thread was first
             wanted = places(txn, self.own)
         handles = {family.place.database: family.db for family in self.known.values() if family.name in wanted}
-        handles |= self._open_databases({place.database for place in wanted.values()} - handles.keys())
-        self.left_out = {name for name, place in wanted.items() if place.database in self._too_many}
+        found, too_many = self._open_databases({place.database for place in wanted.values()} - handles.keys())
+        handles |= found
+        self.left_out = {name for name, place in wanted.items() if place.database in too_many}
         if self.left_out:
             _log.warning("%s", self.unknown(next(iter(self.left_out)), "open"))
         self.known.setdefault(RESERVED_FAMILY, opened(RESERVED_FAMILY, self.own, OWN_PLACE))
@@ -247,14 +247,17 @@ class LmdbEngine(Engine):
                 self.known[name] = opened(name, handles[place.database], place)
         self.epoch = epoch
 
-    def _open_databases(self, names: Iterable[str]) -> dict[str, Any]:
-        """Open databases by name, leaving out those that are not there, or too many; the writer's locks are held.
+    def _open_databases(self, names: Iterable[str]) -> tuple[dict[str, Any], set[str]]:
+        """Open databases by name, leaving out those that are not there; the writer's locks are held.
+
+        Returns:
+            their handles, and the names of those for which there was no handle left.
 
         Outside a transaction the driver begins one of its own, for which it waits with Python's lock held: while
         another thread is writing the whole process would hang.
         """
         handles: dict[str, Any] = {}
-        self._too_many = set()
+        too_many: set[str] = set()
         with contextlib.nullcontext(None) if self.options.mode == "ro" else self.begin_write() as txn:
             for name in names:
                 try:
@@ -262,8 +265,8 @@ class LmdbEngine(Engine):
                 except lmdb.NotFoundError:
                     pass
                 except lmdb.DbsFullError:
-                    self._too_many.add(name)
-        return handles
+                    too_many.add(name)
+        return handles, too_many
 
     def unknown(self, cf: object, operation: str) -> exc.Error:
         if not isinstance(cf, str) or cf not in self.left_out:

@@ -1,4 +1,4 @@
-"""The end of a write-ahead log, or of the manifest, that a power loss has torn.
+"""RocksDB's logs and its manifest as files: which there are, and an end that a power loss has torn.
 
 A disk writes the sectors of an unsynced record in any order: a later one may be there, and an earlier one not, which
 then reads as zeros. RocksDB sees a checksum that does not fit with more behind it, and cannot tell that from bytes that
