@@ -155,8 +155,12 @@ class Engine(abc.ABC):
     def unknown(self, cf: object, operation: str) -> exc.Error:
         """The error for a family that is not there; a call that another thread's close overtook finds none at all."""
         if self.closed:
-            return exc.StoreClosed(f"{self.name}:{self.path or ''} is closed; open it again", **self.facts(operation))
+            return self.shut(operation)
         return exc.UnknownColumnFamily(str(cf), **self.facts(operation))
+
+    def shut(self, operation: str) -> exc.StoreClosed:
+        """The error of a call that another thread's close overtook."""
+        return exc.StoreClosed(f"{self.name}:{self.path or ''} is closed; open it again", **self.facts(operation))
 
     def check_process(self) -> None:
         """Refuse to go on in a child that was forked without Python's knowledge, such as by a C extension."""
@@ -216,10 +220,12 @@ class EngineSnapshot(Snapshot):
     owner: object = None
     _scans: Children | None = None
     _read: Callable[..., Any]
+    _refuse: Callable[..., NoReturn]
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.taken = time.monotonic()
+        self._held = True
 
     @property
     def scans(self) -> Iterable[Scan]:
@@ -232,6 +238,9 @@ class EngineSnapshot(Snapshot):
         if self._scans is None:
             self._scans = Children()
         self._scans.add(scan)
+        if self.closed:  # by another thread, which may have looked for scans before this one was there
+            scan.release()
+            self._refuse()
 
     def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
         check_bounds(start, stop)
@@ -254,6 +263,12 @@ class EngineSnapshot(Snapshot):
     def release(self) -> None:
         """Give the driver's objects back; called once."""
 
+    def unknown(self, cf: str) -> exc.Error:
+        """The error for a family that is not there, which is none if another thread ended the snapshot meanwhile."""
+        if self.closed:
+            self._refuse()
+        return self.engine.unknown(cf, "snapshot")
+
     def interrupt(self, error: ErrorMaker) -> None:
         for scan in self.scans:
             scan.kill(error)
@@ -266,7 +281,7 @@ class EngineSnapshot(Snapshot):
         """Close a snapshot that nobody but its scan knew."""
         if not self.closed:
             self.closed = True
-            self.release()
+            self._give_back()
             self.owner = None
 
     def kill(self, error: ErrorMaker) -> None:
@@ -282,13 +297,18 @@ class EngineSnapshot(Snapshot):
             for scan in self._scans:
                 scan.kill(error)
         if os.getpid() == self.engine.pid:
-            self.release()
+            self._give_back()
         self.owner = None
+
+    def _give_back(self) -> None:
+        # Once, though one thread closes the store as another comes to the end of the scan that the snapshot is for.
+        if self.__dict__.pop("_held", False):
+            self.release()
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
             self.closed = True
-            self.release()
+            self._give_back()
 
 
 class Scan(abc.ABC):
@@ -352,7 +372,8 @@ class Scan(abc.ABC):
         if self._error is not _exhausted or self._chunk:
             self._error = error
         self._chunk.clear()
-        if self.snapshot is None or os.getpid() == self.snapshot.engine.pid:
+        snapshot = self.snapshot  # which is let go of by another thread that comes to the end of the range
+        if snapshot is None or os.getpid() == snapshot.engine.pid:
             self.release()
         self.snapshot = None
 

@@ -147,6 +147,7 @@ class MemoryEngine(Engine):
 
     def drop_family(self, name: str) -> None:
         with self._lock:
+            self.family(name, "drop_column_family")
             del self._families[name]
 
     def flush(self) -> None:
@@ -215,7 +216,7 @@ class MemorySnapshot(EngineSnapshot):
     def check_family(self, cf: str) -> None:
         self.engine.check_process()
         if cf not in self._families:
-            raise self.engine.unknown(cf, "get")
+            raise self.unknown(cf)
 
     def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> MemoryScan:
         self.check_family(cf)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 import attrs
 
@@ -31,6 +31,8 @@ from kvdialect.storage.storedir import copy, read_marker
 
 class Handle(StorageBackend):
     """A handle on an :class:`Engine`: what ``open_backend`` returns for the built-in engines."""
+
+    _refuse: Callable[..., NoReturn]
 
     def __init__(self, engine: Engine, capabilities: Capabilities | None = None) -> None:
         self.engine = engine
@@ -84,6 +86,9 @@ class Handle(StorageBackend):
         snapshot = engine.take_snapshot()
         snapshot.owner = self
         self.children.add(snapshot)
+        if self.closed:  # by another thread, which may have looked for snapshots before this one was there
+            snapshot.close()
+            self._refuse()
         return snapshot
 
     def batch_write(self, batch: WriteBatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import WriteBatch
+from kvdialect.storage.engine import EngineSnapshot
 from kvdialect.storage.storedir import FileLock
 
 ENGINES = [
@@ -57,6 +58,85 @@ def test_an_iterator_yields_nothing_after_its_end(url, end):
     with pytest.raises(exc.StoreClosed):
         next(pairs)
     backend.close()
+
+
+@pytest.mark.parametrize("step", ["keep", "snapshot"])
+def test_a_scan_that_a_close_overtakes_ends_with_its_store(url, monkeypatch, step):
+    """A scan or snapshot made while another thread closed the handle was not ended, and said "unknown family"."""
+    backend = open_backend(url, ["a"])
+    other = open_backend(url)  # keeps the engine open
+    for value in (b"1", b"2"):
+        backend.put("a", b"k", value)  # so that the state that the scan is of is no longer the current one
+    if step == "keep":
+        keep = EngineSnapshot.keep
+
+        def closed_before(snapshot, scan):
+            other.put("a", b"k", b"3")
+            backend.close()
+            keep(snapshot, scan)
+
+        monkeypatch.setattr(EngineSnapshot, "keep", closed_before)
+    else:
+        take = backend.engine.take_snapshot
+
+        def closed_behind():
+            snapshot = take()
+            backend.close()
+            return snapshot
+
+        monkeypatch.setattr(backend.engine, "take_snapshot", closed_behind)
+
+    with pytest.raises(exc.StoreClosed):
+        list(backend.scan("a"))
+    monkeypatch.undo()
+    engine = other.engine
+    assert not engine.snapshots()
+    other.close()
+    assert engine.closed or not engine.capabilities.persistent
+
+
+def test_closing_under_load_gives_store_closed_and_the_files_back(url):
+    """Calls that a close overtook said many things (unknown family, an attribute's name), or kept RocksDB's lock."""
+    calls = [
+        lambda backend: backend.get("a", b"k"),
+        lambda backend: backend.multi_get("a", [b"k", b"l"]),
+        lambda backend: backend.put("a", b"k", b"v"),
+        lambda backend: list(backend.scan("a")),
+        lambda backend: list(backend.scan("a", b"", b"z", reverse=True)),
+        _read_a_snapshot,
+    ]
+    interval = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1e-5)
+        for number in range(8):
+            backend = open_backend(f"{url}{number}", ["a"])
+            errors: list[BaseException] = []
+
+            def work(call, backend=backend, errors=errors):
+                try:
+                    while True:
+                        call(backend)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it is looked at
+                    errors.append(error)  # noqa: B023 - it is this function's own
+
+            threads = [threading.Thread(target=work, args=(call,)) for call in calls * 2]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.005 * number)
+            backend.close()
+            for thread in threads:
+                thread.join(30)
+
+            assert [type(error) for error in errors] == [exc.StoreClosed] * len(threads)
+            open_backend(f"{url}{number}").close()  # with the errors' tracebacks still held
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _read_a_snapshot(backend):
+    with backend.snapshot() as snapshot:
+        snapshot.get("a", b"k")
+        snapshot.multi_get("a", [b"k"])
 
 
 def test_a_commit_right_behind_a_snapshot_is_not_in_it(url, monkeypatch):

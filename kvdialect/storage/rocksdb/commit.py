@@ -268,6 +268,8 @@ class Committer:
             raise exc.ReopenRequired(self.failed, **engine.facts("batch_write", outcome="unknown", token=token))
         with engine.commit_lock:
             reached = engine.states.prepare()
+        if engine.closed:
+            self._raise_failure(engine.shut("batch_write"), token)
         try:
             engine.database.flush_wal(True)
         except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; this raises ours
@@ -298,13 +300,26 @@ class Committer:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Hold all locks: no commit and no sync is under way."""
+        """Hold all locks: no commit and no sync is under way, and what was written is on disk if that can be had."""
+        engine = self._engine
         with HeldInterrupts() as interrupts:
             request = _Sync(sys.maxsize)  # which no sync reaches, so that it ends up leading
             self._join(request, interrupts)
             try:
-                with self._engine.commit_lock:
+                engine.commit_lock.acquire()
+                try:
+                    while self._synced and self._durable < engine.states.sequence and self.failed is None:
+                        # A commit that was written and waits behind this for its sync: it would find no database.
+                        engine.commit_lock.release()
+                        try:
+                            self._sync_log(None)
+                        except exc.Error:
+                            break  # it will be told
+                        finally:
+                            engine.commit_lock.acquire()
                     yield
+                finally:
+                    engine.commit_lock.release()
             finally:
                 self._syncs.finish([], request)
                 interrupts.deliver()
@@ -394,8 +409,10 @@ class _Locked:
         if not engine.commit_lock.acquire(blocking=False):
             self._wait()
         failed = self._committer.failed
-        if failed is not None:
+        if failed is not None or engine.closed:
             engine.commit_lock.release()
+            if failed is None:
+                raise engine.shut(self._operation)
             raise exc.ReopenRequired(failed, **engine.facts(self._operation))
 
     def _wait(self) -> None:

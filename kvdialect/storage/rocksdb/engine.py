@@ -15,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 import rocksdict
@@ -70,6 +70,10 @@ class Family:
     def release(self) -> None:
         """Let go of the driver's objects, which keep the database open, even if a traceback keeps this one."""
         del self.rdict, self.handle
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """A call that was under way when another thread closed the store asks for what is gone."""
+        raise exc.StoreClosed("the store is closed; open it again", engine="rocksdb", operation="use")
 
 
 class RocksDBEngine(Engine):

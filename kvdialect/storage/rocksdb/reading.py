@@ -56,9 +56,7 @@ class RocksDBSnapshot(EngineSnapshot):
         try:
             return self._states.pin(self._state, cf)
         except exc.UnknownColumnFamily:
-            if self.closed:
-                self.get(cf, b"")  # which says why, as another thread has ended the snapshot during this call
-            raise
+            raise self.unknown(cf) from None
 
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
         states, state = self._states, self._state
@@ -121,6 +119,7 @@ class RocksDBScan(Scan):
             if self._is_live():
                 self._pairs = pairs
                 return
+            del pairs  # in a traceback it would keep the database open
         assert state is not None
         engine.states.pin(state, cf)
 
