@@ -122,7 +122,13 @@ class Snapshot(Reader):
 
     A snapshot holds on to what it can see (LMDB cannot reuse pages, RocksDB cannot drop versions) until it is closed;
     use it as a context manager.
+
+    Attributes:
+        tolerant: where damage that the engine knows of may hide a record, its reads say that it is not there, and not
+            Corruption: for verification, which tells of the damage itself.
     """
+
+    tolerant: bool = False
 
     @abc.abstractmethod
     def close(self) -> None:

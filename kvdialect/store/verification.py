@@ -161,6 +161,7 @@ class Verifier:
         more = False
         with self._backend.snapshot() as snapshot:
             self._snapshot = snapshot
+            snapshot.tolerant = True
             catalog = Catalog.load(snapshot)
             # Of all tables that there were, one may have been dropped since.
             names = sorted(catalog.entries) if self._wanted is None else self._wanted

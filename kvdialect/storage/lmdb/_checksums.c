@@ -240,7 +240,54 @@ static PyObject *sealed(PyObject *self, PyObject *args)
     return found;
 }
 
+PyDoc_STRVAR(nodes_doc, "nodes(page)\n--\n\nThe pairs of a leaf page; None if one is not within it, or its value in others.");
+
+#define HEADER 16
+
+/* See MDB_page and MDB_node in mdb.c; numbers are in the machine's own byte order. */
+static PyObject *nodes(PyObject *self, PyObject *page)
+{
+    char *raw;
+    Py_ssize_t size;
+    uint16_t lower, offset, flags, key_size, halves[2];
+    const uint16_t one = 1;
+    int little = *(const unsigned char *)&one;
+    (void)self;
+    if (PyBytes_AsStringAndSize(page, &raw, &size) < 0)
+        return NULL;
+    if (size < HEADER || (memcpy(&lower, raw + 12, 2), lower < HEADER || lower > size))
+        Py_RETURN_NONE;
+    Py_ssize_t count = (lower - HEADER) / 2;
+    PyObject *found = PyList_New(count);
+    for (Py_ssize_t at = 0; found != NULL && at < count; at++) {
+        memcpy(&offset, raw + HEADER + 2 * at, 2);
+        if (offset < HEADER || offset + 8 > size)
+            goto beyond;
+        memcpy(halves, raw + offset, 4);
+        memcpy(&flags, raw + offset + 4, 2);
+        memcpy(&key_size, raw + offset + 6, 2);
+        Py_ssize_t data = offset + 8 + (Py_ssize_t)key_size;
+        uint32_t data_size = (uint32_t)halves[!little] | (uint32_t)halves[little] << 16;
+        if (flags & 1 || data > size || data_size > (size_t)(size - data))
+            goto beyond;
+        PyObject *key = PyBytes_FromStringAndSize(raw + offset + 8, key_size);
+        PyObject *item = PyBytes_FromStringAndSize(raw + data, (Py_ssize_t)data_size);
+        PyObject *pair = key == NULL || item == NULL ? NULL : PyTuple_Pack(2, key, item);
+        Py_XDECREF(key);
+        Py_XDECREF(item);
+        if (pair == NULL || PyList_SetItem(found, at, pair) < 0) {
+            Py_DECREF(found);
+            return NULL;
+        }
+    }
+    return found;
+beyond:
+    Py_DECREF(found);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"nodes", nodes, METH_O, nodes_doc},
     {"pairs", pairs, METH_VARARGS, pairs_doc},
     {"sealed", sealed, METH_VARARGS, sealed_doc},
     {"value", (PyCFunction)(void (*)(void))value, METH_FASTCALL, value_doc},

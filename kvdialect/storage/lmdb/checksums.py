@@ -44,6 +44,10 @@ def _pairs(stored: list[Pair], tagged: int, seed: int) -> list[Pair]:
     return pairs
 
 
+def _nodes(_page: bytes) -> list[Pair] | None:
+    return None
+
+
 def _sealed(pairs: list[Pair], tag: bytes, seed: int) -> list[Pair]:
     return [(tag + key, value + xxh32_digest(key + value, seed)) for key, value in pairs]
 
@@ -58,6 +62,9 @@ values: Callable[[list[bytes], list[bytes | None], int], list[bytes | None]] = (
 )
 """``values(keys, raws, seed)``: the values in ``raws``, where a None stays one. ValueError with the place of the first
 whose checksum does not hold."""
+
+nodes: Callable[[bytes], list[Pair] | None] = _nodes if _compiled is None else _compiled.nodes
+"""``nodes(page)``: what a leaf page of LMDB's holds. None if that is not all within it: see :mod:`.structure`."""
 
 pairs: Callable[[list[Pair], int, int], list[Pair]] = _pairs if _compiled is None else _compiled.pairs
 """``pairs(stored, tagged, seed)``: keys, without ``tagged`` bytes in front, and values. ValueError as above."""

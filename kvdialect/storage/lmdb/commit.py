@@ -27,7 +27,7 @@ from kvdialect.storage.interrupts import HeldInterrupts
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import disk_full, translate
 from kvdialect.storage.lmdb.families import EPOCH, TOKEN, Family, prefixed
-from kvdialect.storage.lmdb.reading import LmdbScan, verify_all
+from kvdialect.storage.lmdb.reading import LmdbScan, refuse_missing, verify_all
 
 if TYPE_CHECKING:
     from kvdialect.storage.lmdb.engine import LmdbEngine
@@ -339,13 +339,18 @@ class _State:
         else:
             wanted = [tag + key for key in keys] if tag else keys
             found: Any = dict(self._txn.cursor(db).getmulti(wanted))
-            if not found:
+            if not found and not self._engine.doubts:
                 return [None] * len(keys)
             values = [found.get(key) for key in wanted]
+        if self._engine.doubts:
+            refuse_missing(self._engine, self._txn, family, keys, values)
         return verify_all(self._engine, family, keys, values) if self._engine.checked else list(values)
 
     def scan(self, cf: str, start: bytes, stop: bytes | None) -> Iterator[Pair]:
         engine = self._engine
         using = threading.Lock()
-        for chunk in LmdbScan(engine, engine.known[cf], self._txn, start, stop, False, engine.checked, using):
+        scan = LmdbScan(engine, engine.known[cf], self._txn, start, stop, False, engine.checked, using)
+        if engine.doubts:
+            scan.refuse_doubtful(self._txn)
+        for chunk in scan:
             yield from chunk

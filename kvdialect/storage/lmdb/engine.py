@@ -29,14 +29,14 @@ import msgspec
 from kvdialect import exc
 from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key
-from kvdialect.storage.contract import Capabilities, FamilyStats, ReaderStats, StorageBackend
+from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, StorageBackend
 from kvdialect.storage.engine import Engine, ErrorMaker, dead
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
-from kvdialect.storage.lmdb import checksums
+from kvdialect.storage.lmdb import checksums, doubts
 from kvdialect.storage.lmdb.child import separate_identities
 from kvdialect.storage.lmdb.commit import Committer, roll_back
-from kvdialect.storage.lmdb.errors import damaged, translate
-from kvdialect.storage.lmdb.families import EPOCH, OWN_PLACE, PLACE, Families, Place, opened, places
+from kvdialect.storage.lmdb.errors import damaged, hidden, translate
+from kvdialect.storage.lmdb.families import EPOCH, OWN_PLACE, PLACE, Families, Family, Place, opened, places
 from kvdialect.storage.lmdb.file import check_file
 from kvdialect.storage.lmdb.layout import DATA_FILE
 from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
@@ -63,6 +63,7 @@ class LmdbEngine(Engine):
         epoch: what ``known`` was read at; another value in the store means that it is out of date.
         checked: whether values carry checksums.
         writer: held by the thread that writes.
+        doubts: where records may be hidden, by database; see :mod:`kvdialect.storage.lmdb.doubts`.
         left_out: families for which this process has no handle left, see ``max_dbs``.
         live: identities of the open snapshots; remapping would end them, so a resize waits until there are none.
         resizing: held while the map is being resized.
@@ -106,6 +107,7 @@ class LmdbEngine(Engine):
         self.live: set[int] = set()
         self.epoch: bytes | None = None
         self.left_out: set[str] = set()
+        self.doubts: dict[str, list[doubts.Doubt]] = {}
         self.closed = False
         self.known = Families(self, self.refresh_families)
         self._committer = Committer(self)
@@ -189,7 +191,8 @@ class LmdbEngine(Engine):
                         " it as it is)",
                         **self.facts("open"),
                     )
-                found = faults(self.path, txn.id(), quick=True)
+                leaves: dict[str, list[list[Pair]]] | None = {} if self.checked else None
+                found = faults(self.path, txn.id(), quick=True, leaves=leaves)
                 if found is None:
                     continue  # others commit meanwhile
                 for fault in found:
@@ -198,6 +201,7 @@ class LmdbEngine(Engine):
                         " check_files=off opens it as it is)",
                         **self.facts("open"),
                     )
+                self.doubts = doubts.find(leaves or {})
             return
 
     def _open_own(self) -> Any:
@@ -336,11 +340,25 @@ class LmdbEngine(Engine):
             return self._get_again(cf, key, error)
         if raw is None:
             check_key(key, cf)
+            if self.doubts:
+                with self.begin_read() as again:
+                    self.refuse_doubtful(again, family, key)
             return None
         try:
             return checksums.value(key, raw, family.seed)
         except ValueError:
             raise damaged(self, cf, key) from None
+
+    def refuse_doubtful(self, txn: lmdb.Transaction, family: Family, key: bytes) -> None:
+        """Raise Corruption if a key that is not found may be that of a damaged pair."""
+        low = family.tag + key
+        if self.doubtful(txn, family, low, low + b"\0"):
+            raise hidden(self, family.name, key)
+
+    def doubtful(self, txn: lmdb.Transaction, family: Family, low: bytes, high: bytes | None) -> bool:
+        """Whether a range of a family may lack a record; the bounds have the family's tag in front."""
+        found = self.doubts.get(family.place.database, ())
+        return any(doubt.covers(low, high) and doubt.holds(txn, family.db) for doubt in found)
 
     def _get_again(self, cf: str, key: bytes, error: Exception) -> bytes | None:
         """The slow path of ``get``: say what is wrong, or try again where only the map was being resized."""

@@ -22,6 +22,16 @@ def damaged(engine: Engine, cf: str, key: bytes) -> exc.Corruption:
     )
 
 
+def hidden(engine: Engine, cf: str, key: bytes | None) -> exc.Corruption:
+    """The error of a read that finds nothing, or not all, where a damaged pair may be what is missing."""
+    what = f"{cf}[{exc.shown(key)}] is not found, and" if key is not None else f"a scan of {cf} may lack a record, as"
+    return exc.Corruption(
+        f"{what} a damaged pair beside it may be what is missing (restore a backup; verify says more, and"
+        " check_files=off reads on)",
+        **engine.facts("get" if key is not None else "scan", cf=cf, key=key),
+    )
+
+
 def disk_full(error: Exception, path: str | None) -> bool:
     """True if the driver's error means that no space is left.
 

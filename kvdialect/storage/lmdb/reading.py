@@ -14,7 +14,7 @@ from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.lmdb import checksums
-from kvdialect.storage.lmdb.errors import damaged, translate
+from kvdialect.storage.lmdb.errors import damaged, hidden, translate
 from kvdialect.storage.lmdb.families import EPOCH, Family
 from kvdialect.storage.ranges import successor
 
@@ -117,7 +117,12 @@ class LmdbSnapshot(EngineSnapshot):
             check_keys(keys, cf)
             by_key = dict(found)
             raws = [by_key.get(key) for key in wanted]
-        return verify_all(self.engine, family, keys, raws) if self.checked else raws
+        if not self.checked:
+            return raws
+        if self.engine.doubts and not self.tolerant:
+            with self._using:
+                refuse_missing(self.engine, self._txn, family, keys, raws)
+        return verify_all(self.engine, family, keys, raws)
 
     def check_family(self, cf: str) -> None:
         self._families[cf]
@@ -127,7 +132,10 @@ class LmdbSnapshot(EngineSnapshot):
         family = self._families[cf]
         try:
             with self._using:
-                return LmdbScan(self.engine, family, self._txn, start, stop, reverse, self.checked, self._using)
+                scan = LmdbScan(self.engine, family, self._txn, start, stop, reverse, self.checked, self._using)
+                if self.engine.doubts and not self.tolerant:
+                    scan.refuse_doubtful(self._txn)
+                return scan
         except exc.Error:
             self._refuse_closed(cf)
             raise
@@ -154,6 +162,9 @@ class CheckedLmdbSnapshot(LmdbSnapshot):
             raise self._failure(cf, key, error) from error
         if raw is None:
             check_key(key, cf)
+            if self.engine.doubts and not self.tolerant:
+                with self._using:
+                    self.engine.refuse_doubtful(self._txn, family, key)
             return None
         try:
             return checksums.value(key, raw, family.seed)
@@ -168,7 +179,7 @@ class LmdbScan(Scan):
     while ``key < stop``, as of two tuples with equal first items the shorter one is the lesser.
     """
 
-    __slots__ = ("_checked", "_engine", "_family", "_pairs", "_using")
+    __slots__ = ("_bounds", "_checked", "_engine", "_family", "_pairs", "_using")
 
     def __init__(
         self,
@@ -187,6 +198,7 @@ class LmdbScan(Scan):
         tag = family.tag
         low = tag + start
         high = successor(tag) if stop is None else tag + stop
+        self._bounds = low, high
         try:
             cursor = txn.cursor(family.db)
             if reverse:
@@ -199,6 +211,11 @@ class LmdbScan(Scan):
                 self._pairs = takewhile((high,).__gt__, pairs) if high is not None else pairs
         except lmdb.Error as error:
             raise translate(engine, error, "scan", cf=family.name) from error
+
+    def refuse_doubtful(self, txn: lmdb.Transaction) -> None:
+        """Raise Corruption if the range may lack a record."""
+        if self._engine.doubtful(txn, self._family, *self._bounds):
+            raise hidden(self._engine, self._family.name, None)
 
     def read(self, size: int) -> list[Pair]:
         try:
@@ -239,6 +256,15 @@ def _seek_below(cursor: lmdb.Cursor, bound: bytes | None) -> bool:
     if bound is None or not _seek(cursor, bound):
         return cursor.last()
     return cursor.prev()
+
+
+def refuse_missing(
+    engine: LmdbEngine, txn: lmdb.Transaction, family: Family, keys: list[bytes], raws: list[bytes | None]
+) -> None:
+    """Raise Corruption if a key without a value may be that of a damaged pair."""
+    for key, raw in zip(keys, raws, strict=True):
+        if raw is None:
+            engine.refuse_doubtful(txn, family, key)
 
 
 def verify_all(engine: LmdbEngine, family: Family, keys: list[bytes], raws: list[bytes | None]) -> list[bytes | None]:

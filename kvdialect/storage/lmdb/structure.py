@@ -19,6 +19,8 @@ from typing import Final
 
 import attrs
 
+from kvdialect.storage.contract import Pair
+from kvdialect.storage.lmdb.checksums import nodes
 from kvdialect.storage.lmdb.layout import (
     BIG,
     BRANCH,
@@ -86,7 +88,9 @@ class _Bad(Exception):
     """What is wrong with a page."""
 
 
-def faults(directory: str, transaction: int, *, quick: bool = False) -> Iterator[Fault] | None:
+def faults(
+    directory: str, transaction: int, *, quick: bool = False, leaves: dict[str, list[list[Pair]]] | None = None
+) -> Iterator[Fault] | None:
     """Walk the trees as of one transaction.
 
     Args:
@@ -94,6 +98,7 @@ def faults(directory: str, transaction: int, *, quick: bool = False) -> Iterator
         transaction: the number of a read transaction that is held meanwhile, so that no page of it is used again.
         quick: look at all pages of a small store, and at the upper ones of a large one, and not at what leaves hold:
             a key that cannot be found there hides one record, and reading the others goes on.
+        leaves: gets what each leaf of a small store's named databases holds.
 
     Returns:
         what is wrong, or None if the file no longer says where that transaction's trees begin: two were committed
@@ -101,13 +106,14 @@ def faults(directory: str, transaction: int, *, quick: bool = False) -> Iterator
     """
     path = os.path.join(directory, DATA_FILE)
     meta = next((meta for meta in read_metas(path) if meta.transaction == transaction), None)
-    return None if meta is None else _Walk(path, meta, quick).run()
+    return None if meta is None else _Walk(path, meta, quick, leaves).run()
 
 
 class _Walk:
-    def __init__(self, path: str, meta: Meta, quick: bool) -> None:
+    def __init__(self, path: str, meta: Meta, quick: bool, leaves: dict[str, list[list[Pair]]] | None) -> None:
         self._path, self._meta, self._quick = path, meta, quick
         small = meta.last_page < SMALL
+        self._leaves = leaves if small else None
         self._left = UPPER if quick and not small else meta.last_page + 1
         self._raw: bytes | mmap.mmap = b""
         self._seen: set[int] = set()
@@ -204,6 +210,9 @@ class _Walk:
         lists = tree.root is self._meta.main
         if not several:
             tree.counted += len(offsets)
+        if self._leaves is not None and tree.database is not None and not several:
+            # Breadth first, so that the leaves of a tree, all at one level, come in their order.
+            self._leaves.setdefault(tree.database, []).append(nodes(raw) or list(self._pairs(raw, offsets)))
         if self._quick and not lists:
             tree.whole = tree.whole and not several
             return
@@ -224,6 +233,19 @@ class _Walk:
             elif several:
                 tree.counted += 1
         _check_order(keys, place)
+
+    def _pairs(self, raw: bytes, offsets: tuple[int, ...]) -> Iterator[Pair]:
+        page_size = self._meta.page_size
+        for offset in offsets:
+            size, flags, key_size, start = node(raw, offset)
+            data = start + key_size
+            key = _part(raw, start, key_size)
+            if flags & BIG:
+                first = int.from_bytes(_part(raw, data, 8), sys.byteorder)
+                pages = -(-(HEADER + size) // page_size)
+                yield key, self._read(first, pages)[HEADER : HEADER + size]
+            else:
+                yield key, _part(raw, data, size)
 
     def _values(self, tree: _Tree, value: bytes, flags: int) -> int:
         """How many values a key has, in a page within its node, or in a tree of its own."""
