@@ -41,6 +41,7 @@ from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store.catalog import table_key
 from kvdialect.store.engine import Engine
 from kvdialect.store.entries import TableEntry, decode_entry, encode_entry
+from kvdialect.store.table import StoredTable
 
 _SAMPLE: Final = 1000
 """Records that say what the columns of a new table are."""
@@ -159,7 +160,8 @@ def import_rows(
     # The file first: where there is none, no store is made for it.
     with _records(file, chosen) as found, (making if makes else writing)(store) as engine:
         records = found
-        if makes and table not in engine.catalog.entries:
+        new = makes and table not in engine.catalog.entries
+        if new:
             records = _made(engine, table, found, chosen, columns, columns_of(primary_key), schema, file)
         if table not in engine.catalog.entries:
             raise exc.ProgrammingError(
@@ -175,6 +177,7 @@ def import_rows(
             with output.progress(f"import {table}") as told:
                 progress = None if told is None else functools.partial(told, f"import {table}")
                 loading.run(itertools.islice(records, skip, None), progress)
+            new = False  # it stays, were the file empty
         except KeyboardInterrupt as error:
             raise Interrupted(_committed(loading, skip)) from error
         except exc.Error as error:
@@ -184,7 +187,20 @@ def import_rows(
             raise
         finally:
             target.close()
-    click.echo(f"{loading.done:,} rows imported into {table}", err=True)
+            if new and not loading.done:
+                _unmade(engine, stored)
+    there = loading.done - loading.written
+    skipped = f"; {there:,} were there already, and left as they are" if there else ""
+    click.echo(f"{loading.written:,} rows imported into {table}{skipped}", err=True)
+
+
+def _unmade(engine: Engine, table: StoredTable) -> None:
+    """Drop a table that was made for rows of which none came, unless others have written to it."""
+    with engine.backend.snapshot() as snapshot:
+        if next(iter(snapshot.scan(table.family, table.prefix, table.stop)), None) is not None:
+            return
+    engine.drop_table(table.name)
+    click.echo(f"table {table.name}, made for this, is dropped again", err=True)
 
 
 def _committed(loading: Loading, skip: int) -> str:

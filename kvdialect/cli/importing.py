@@ -105,8 +105,8 @@ class Reading:
 class Target(Protocol):
     """Where rows go."""
 
-    def write(self, rows: Sequence[Values]) -> None:
-        """Write rows in one transaction: all of them, or none."""
+    def write(self, rows: Sequence[Values]) -> int:
+        """Write rows in one transaction, all of them or none; return how many, without those that were skipped."""
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -118,10 +118,10 @@ class RecordTarget:
     def __init__(self, engine: Engine, table: StoredTable, existing: Existing) -> None:
         self._engine, self._name, self._existing = engine, table.name, existing
 
-    def write(self, rows: Sequence[Values]) -> None:
-        _retried(lambda: self._write(rows))
+    def write(self, rows: Sequence[Values]) -> int:
+        return _retried(lambda: self._write(rows))
 
-    def _write(self, rows: Sequence[Values]) -> None:
+    def _write(self, rows: Sequence[Values]) -> int:
         engine = self._engine
         engine.refresh()
         table = engine.table(self._name)
@@ -129,14 +129,14 @@ class RecordTarget:
         made: list[Row] = self._with_ids(table, [[row.get(name) for name in names] for row in rows])
         txn = Transaction(engine)
         try:
-            if self._existing == "fail":
-                # Without a snapshot: the commit itself finds duplicates.
-                write_rows(txn, table, RowChanges(new=made), check=False)
-            else:
-                write_rows(txn, table, self._changes(txn, table, made))
+            # Without a snapshot where it fails: the commit itself finds duplicates.
+            fails = self._existing == "fail"
+            changes = RowChanges(new=made) if fails else self._changes(txn, table, made)
+            write_rows(txn, table, changes, check=not fails)
             commit(txn)
         finally:
             txn.close()
+        return len(changes.new) + len(changes.changed)
 
     def _with_ids(self, table: StoredTable, rows: list[list[Any]]) -> list[Row]:
         field = autoincrement_field(table)
@@ -187,19 +187,22 @@ class SqlTarget:
             rows = connection.exec_driver_sql(f"PRAGMA {schema}.table_xinfo({name})").all()
         return frozenset(row[1] for row in rows if row[6] in (2, 3))
 
-    def write(self, rows: Sequence[Values]) -> None:
-        _retried(lambda: self._write(rows))
+    def write(self, rows: Sequence[Values]) -> int:
+        return _retried(lambda: self._write(rows))
 
-    def _write(self, rows: Sequence[Values]) -> None:
+    def _write(self, rows: Sequence[Values]) -> int:
+        written = 0
         try:
             with self._door.begin() as connection:
                 for names, group in _alike(rows):
                     listed, marks = ", ".join(map(self._quote, names)), ", ".join("?" * len(names))
                     values = f"({listed}) VALUES ({marks})" if names else "DEFAULT VALUES"
                     text = f"{self._verb} INTO {self._table} {values}"
-                    connection.exec_driver_sql(text, [tuple(row.values()) for row in group] if names else None)
+                    given = [tuple(row.values()) for row in group] if names else None
+                    written += connection.exec_driver_sql(text, given).rowcount
         except sa_exc.DBAPIError as error:
             raise (error.orig if isinstance(error.orig, exc.Error) else error) from error
+        return written
 
     def close(self) -> None:
         self._door.dispose()
@@ -220,7 +223,7 @@ def _alike(rows: Sequence[Values]) -> Iterator[tuple[tuple[str, ...], list[Value
         yield names, group
 
 
-def _retried(write: Callable[[], None]) -> None:
+def _retried(write: Callable[[], int]) -> int:
     """Write, again when another transaction came first."""
     attempts = Attempts(None, _PATIENCE)
     while True:
@@ -236,13 +239,14 @@ class Loading:
     """Writes the records of a file, a transaction for so many rows.
 
     Attributes:
-        done: how many rows were committed.
+        done: how many rows of the file were dealt with, all in transactions that are committed.
+        written: how many of these were written; the others were there, and skipped.
         where: the last of these in the file; "" before the first.
     """
 
     def __init__(self, target: Target, reading: Reading, batch_size: int) -> None:
         self._target, self._reading, self._size = target, reading, batch_size
-        self.done = 0
+        self.done = self.written = 0
         self.where = ""
 
     def run(self, records: Iterable[Record], progress: Callable[[int], object] | None = None) -> None:
@@ -262,7 +266,7 @@ class Loading:
             held = HeldInterrupts()
             with held:
                 try:
-                    self._target.write(rows)
+                    self.written += self._target.write(rows)
                 except exc.Error as error:
                     error.add_note(f"in {batch[0].where} to {batch[-1].where.split()[-1]} of the file")
                     raise

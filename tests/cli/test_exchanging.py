@@ -118,6 +118,35 @@ def test_columns_are_what_the_values_of_a_file_suggest(tmp_path):
     assert rows_of(tmp_path / "target", "again") == [first, second]
 
 
+def test_a_table_that_was_made_for_refused_rows_is_not_left_behind(tmp_path):
+    """It stayed, empty, and the next try with other columns found it there."""
+    target = f"lmdb:///{tmp_path}/target"
+    column = ["--column", "id BIGINT", "--primary-key", "id"]
+    with pytest.raises(exc.DataError):
+        run("import", target, "things", "--format", "csv", *column, input="id\nx\n")
+    with create_engine(target) as engine:
+        assert "things" not in engine.catalog.entries
+
+    run("import", target, "things", "--format", "csv", *column, input="id\n")
+    with create_engine(target) as engine:
+        assert "things" in engine.catalog.entries
+
+
+@pytest.mark.parametrize("made", ["by us", "by SQL"])
+def test_rows_that_are_skipped_do_not_count_as_imported(tmp_path, made):
+    """All rows of the file were said to be imported."""
+    target = f"lmdb:///{tmp_path}/target"
+    if made == "by SQL":
+        run("import", target, "other", "--format", "csv", "--column", "id BIGINT", "--primary-key", "id", input="id\n")
+        run("sql", target, "CREATE TABLE things (id INTEGER PRIMARY KEY)", "--write")
+        run("import", target, "things", "--format", "csv", input="id\n1\n2\n")
+    else:
+        column = ["--column", "id BIGINT", "--primary-key", "id"]
+        run("import", target, "things", "--format", "csv", *column, input="id\n1\n2\n")
+    result = run("import", target, "things", "--format", "csv", "--existing", "skip", input="id\n2\n3\n1\n")
+    assert "1 rows imported into things; 2 were there already, and left as they are" in result.stderr
+
+
 def test_line_ends_within_values_stay(tmp_path):
     """Standard input is read as it is."""
     text = 'k,v\r\n1,"a\r\nb"\r\n2,"a\rb"\r\n'
@@ -243,12 +272,13 @@ def test_ctrl_c_is_between_two_transactions(target, monkeypatch):
     written = []
 
     def write(self, rows):
-        original(self, rows)
+        count = original(self, rows)
         written.append(rows)
         if len(written) == 2:
             import signal
 
             signal.raise_signal(signal.SIGINT)  # within the commit, as it were
+        return count
 
     monkeypatch.setattr(importing.RecordTarget, "write", write)
     text = "code,number,name\n" + "".join(f"0x000000{n},{n},n{n}\n" for n in range(10, 20))
