@@ -10,8 +10,9 @@ import click
 from sqlalchemy import URL
 
 from kvdialect import exc
+from kvdialect.storage.filelock import FileLock
 from kvdialect.storage.registry import parse_url
-from kvdialect.storage.storedir import LOCK_FILE, FileLock, read_marker
+from kvdialect.storage.storedir import LOCK_FILE, read_marker
 from kvdialect.store.engine import Engine, open_engine
 
 

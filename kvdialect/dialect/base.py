@@ -100,8 +100,11 @@ class KvDialect(SQLiteDialect):
 
     @classmethod
     def engine_created(cls, engine: sa.Engine) -> None:
+        event.listen(engine, "checkout", lambda _connection, _record, _fairy: _tell_alembic())
         event.listen(engine, "engine_disposed", lambda disposed: disposed.dialect._dispose())
-        event.listen(engine, "engine_connect", lambda _connection: _tell_alembic())
+        # An engine that is listened to asks for listeners at every step of every statement, a third of the time of a
+        # get. This event is sent in any case.
+        vars(engine).pop("_has_events", None)
 
     def create_connect_args(self, url: sa.URL) -> Any:
         query = dict(url.query)

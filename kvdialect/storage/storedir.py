@@ -12,14 +12,14 @@ import errno
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from kvdialect import exc
+from kvdialect.storage.filelock import FileLock
 
 MARKER: Final = "KVDIALECT"
 LOCK_FILE: Final = "kvdialect.lock"
@@ -346,106 +346,3 @@ def sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class FileLock:
-    """An exclusive lock on a file, between processes and between holders in one process.
-
-    The kernel frees it when its holder dies. It is taken with flock(2), which unlike POSIX locks is not lost when some
-    other code of the process closes the same file; on Windows with LockFile through ``msvcrt``.
-
-    Args:
-        path: the lock's file, created if missing and never removed. It holds the holder's process id as text.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-    def acquire(self, timeout: float, *, waiting: Callable[[], object] | None = None) -> bool:
-        """Take the lock; return False if it was not to be had in time.
-
-        Args:
-            timeout: seconds to wait.
-            waiting: called every 20 ms or sooner during a wait, which ends with what it raises.
-        """
-        if _try_lock(self._descriptor):
-            return True
-        deadline = time.monotonic() + timeout
-        pause = 0.0002
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(pause, left))
-            pause = min(pause * 2, 0.02)
-            if waiting is not None:
-                waiting()
-            if _try_lock(self._descriptor):
-                return True
-        return False
-
-    def release(self) -> None:
-        """Give the lock back."""
-        _unlock(self._descriptor)
-
-    @contextlib.contextmanager
-    def held(self, timeout: float) -> Any:
-        """Hold the lock for a ``with`` block, then close the file."""
-        try:
-            if not self.acquire(timeout):
-                raise exc.LockTimeout(f"{self.path} is held by pid {self.holder()}", path=self.path)
-            try:
-                yield
-            finally:
-                self.release()
-        finally:
-            self.close()
-
-    def note_holder(self) -> None:
-        """Write this process's id into the file, for the message that others give.
-
-        Where it cannot be written (a full or failing disk) the message goes without it; the lock is held all the same.
-        """
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            os.write(self._descriptor, b"%d\n" % os.getpid())
-
-    def holder(self) -> int | None:
-        """The process id that the file names, or None."""
-        with contextlib.suppress(OSError, ValueError):
-            return int(Path(self.path).read_bytes())
-        return None
-
-    def close(self) -> None:
-        """Close the file. In a forked child this leaves the parent's lock alone."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-if os.name == "nt":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the process id, which others read
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -15,7 +15,7 @@ from typing import Final
 
 from kvdialect import exc
 from kvdialect.storage.contract import StorageBackend
-from kvdialect.storage.storedir import FileLock
+from kvdialect.storage.filelock import FileLock
 
 LOCK_FILE: Final = "kvdialect-schema.lock"
 """The lock's file in the store's directory."""

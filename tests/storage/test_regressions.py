@@ -16,7 +16,7 @@ import pytest
 from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import WriteBatch
 from kvdialect.storage.engine import EngineSnapshot
-from kvdialect.storage.storedir import FileLock
+from kvdialect.storage.filelock import FileLock
 
 ENGINES = [
     pytest.param("memory:///{}", marks=pytest.mark.engine("memory"), id="memory"),

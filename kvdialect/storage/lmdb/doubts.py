@@ -48,7 +48,10 @@ class Doubt:
         """Whether a pair to blame is still there: it may have been deleted, or written anew."""
         if not self.damaged:
             return True
-        pairs: Any = [(key, txn.get(key, None, db), seed) for key, seed in self.damaged]
+        try:
+            pairs: Any = [(key, txn.get(key, None, db), seed) for key, seed in self.damaged]
+        except lmdb.Error:
+            return True  # the way to it is damaged too
         return any(raw is not None and not _sound((key, raw), self.tagged, seed) for key, raw, seed in pairs)
 
 

@@ -31,6 +31,7 @@ from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, StorageBackend
 from kvdialect.storage.engine import Engine, ErrorMaker, dead
+from kvdialect.storage.filelock import FileLock
 from kvdialect.storage.interrupts import POLL, HeldInterrupts
 from kvdialect.storage.lmdb import checksums, doubts
 from kvdialect.storage.lmdb.child import separate_identities
@@ -43,7 +44,7 @@ from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
 from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
 from kvdialect.storage.lmdb.structure import faults
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, FileLock, Marker, open_directory
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, Marker, open_directory
 
 _log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from kvdialect.storage import closing, shared
 from kvdialect.storage.batch import WriteBatch, check_key, check_keys
 from kvdialect.storage.contract import Capabilities, FamilyStats, StorageBackend
 from kvdialect.storage.engine import Engine
+from kvdialect.storage.filelock import FileLock
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
 from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
@@ -42,7 +43,7 @@ from kvdialect.storage.rocksdb.options import (
 )
 from kvdialect.storage.rocksdb.reading import RocksDBSnapshot
 from kvdialect.storage.rocksdb.states import States
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, FileLock, Marker, aside_of, open_directory
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, Marker, aside_of, open_directory
 
 _log = logging.getLogger(__name__)
 

@@ -129,6 +129,29 @@ def test_counters_of_two_processes_lose_nothing(start, url):
         assert backend.get("a", b"n") == b"600"
 
 
+def test_processes_that_commit_without_a_pause_take_turns(start, url):
+    """On one processor the one that slept whenever the lock was free never got it."""
+    code = """
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        backend = open_backend(URL + "?lock_timeout=3", ["a"])
+        print("ready", flush=True)
+        input()
+        commits, end = 0, time.monotonic() + 4
+        while time.monotonic() < end:
+            backend.put("a", b"%d" % os.getpid(), b"%d" % commits)
+            commits += 1
+        print(commits)
+        """
+    scripts = [start(code, url) for _ in range(3)]
+    for script in scripts:
+        assert script.line() == "ready"
+    for script in scripts:
+        script.tell()
+
+    assert all(int(script.finish()) > 1 for script in scripts)
+
+
 @pytest.mark.parametrize("reads", ["get", "scan", "snapshot"])
 def test_rejected_batch_does_not_wait_for_busy_readers(run, url, reads):
     """The driver's abort() waits for a moment without reads; with some threads that read all the time it never ends."""

@@ -167,6 +167,24 @@ def test_a_doubt_ends_when_the_damaged_pair_is_gone(tmp_path: Path) -> None:
         backend.batch_write(WriteBatch().expect("a", key, None).put("a", key, b"again"))
 
 
+def test_a_damaged_pair_that_cannot_be_read_leaves_its_doubt(tmp_path: Path) -> None:
+    """The error of the driver, about another page, came out of a read as it was."""
+    path = tmp_path / "store"
+    large = random.Random(3).randbytes(9000)
+    with open_backend(f"lmdb:///{path}", ["a"]) as backend:
+        for key in (b"k1", b"k2", b"k3"):
+            backend.put("a", key, large if key == b"k2" else key)
+    for at in places(path, b"k2"):
+        flip(path, at + 1, 0x04)  # it is k6 now, out of order
+    at = (path / "data.mdb").read_bytes().index(large[:64])
+    flip(path, at // 4096 * 4096 + 10, 0xFF)  # the flags of the large value's page
+
+    with open_backend(f"lmdb:///{path}") as backend:
+        for key in (b"k2", b"k25"):
+            with pytest.raises(exc.Corruption):
+                backend.get("a", key)
+
+
 def test_an_index_with_a_damaged_key_is_found_and_mended(tmp_path: Path) -> None:
     """A lookup gave nothing; verification tells what is damaged, and the repair makes the entry again."""
     url = f"lmdb:///{tmp_path / 'store'}"
