@@ -255,8 +255,13 @@ class Path:
 
         On an index the first so many are read together, and then more and more.
         """
-        pairs = txn.scan(self.family, start, stop, reverse=reverse)
-        return pairs if self._located is None else chain.from_iterable(self._fetched(txn, pairs, first))
+        if self._located is None:
+            return txn.scan(self.family, start, stop, reverse=reverse)
+        if first == 1:
+            pairs = txn.scan(self.family, start, stop, reverse=reverse)
+        else:
+            pairs = txn.short_scan(self.family, start, stop, first, reverse=reverse)
+        return chain.from_iterable(self._fetched(txn, pairs, first))
 
     def keys(self, txn: Transaction, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[bytes]:
         """The keys of the records on the path from ``start`` up to ``stop``."""

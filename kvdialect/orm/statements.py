@@ -102,12 +102,10 @@ def select_scalars(session: Session, statement: Any, params: Any, given: Mapping
         load = load if size is None else then.after(load)
     txn = session._autobegin()
     keys = SimpleResultMetaData(prepared.columns[:1])
-    values = prepared.scalars(txn, load)
-    if isinstance(txn, LoggedTransaction):
-        values = txn.note_rows(values)
+    noted = txn.note_rows if isinstance(txn, LoggedTransaction) else iter
     if size is not None:
-        return _chunked(keys, values, size, scalars=True).scalars()
-    values = list(values)
+        return _chunked(keys, noted(prepared.scalars(txn, load)), size, scalars=True).scalars()
+    values = list(noted(prepared.all_scalars(txn, load)))
     if then is not None:
         then.load(values)
     return IteratorResult(keys, iter(values), _source_supports_scalars=True).scalars()
@@ -222,7 +220,7 @@ def lookup(session: Session, index: str | sa.Index, values: Sequence[Any]) -> li
     txn = session._autobegin()
     if isinstance(txn, LoggedTransaction):
         txn.note("LOOKUP %s %r", codec.definition.name, values)
-    keys = codec.primary_keys(txn.scan(codec.family, found.start, found.stop))
+    keys = codec.primary_keys(txn.short_scan(codec.family, found.start, found.stop, _CHUNK))
     return records(session, mapper, codec.family, keys) if keys else []
 
 

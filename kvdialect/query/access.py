@@ -72,6 +72,8 @@ class RangeAccess(AccessNode):
             return self._found(run, [start for start, _ in (ranges.ranges[::-1] if reverse else ranges.ranges)])
         if len(ranges.ranges) == 1:
             start, stop = ranges.ranges[0]
+            if self.entries < _FIRST_CHUNK:
+                return run.view.short_scan(family, start, stop, _FIRST_CHUNK, reverse=reverse)
             return scan(family, start, stop, reverse=reverse)
         if self.merged and len(ranges.ranges) > 1:
             return self._merge(run, ranges)

@@ -220,6 +220,15 @@ class Prepared:
             for row in self.rows_of(run, load):
                 yield row[0]
 
+    def all_scalars(self, view: ReadView, load: Load) -> list[Any]:
+        """Return what :meth:`scalars` yields."""
+        if not self.entity:
+            return list(self.scalars(view, load))
+        found: list[Any] = []
+        for pairs in Run(view, self.params).pull(self.plan.root, "pair"):
+            found += load(pairs)
+        return found
+
     def keys(self, view: ReadView) -> Iterator[Pair]:
         """Yield key and value of each record that an ``update()`` or ``delete()`` is about."""
         if not self.entity:

@@ -22,8 +22,8 @@ enum { DECLINED = 0, DONE = 1, FAILED = -1 }; /* FAILED: with an exception set *
 /* A part of a key, or a field of a value.
  *
  * Forms in keys: 'b' bytes, 't' text, 'u' unsigned and 'i' signed integer, '?' bool, 'o' what load makes of the bytes.
- * Forms in values: 'b' bytes, 't' text, 'i' integer, '?' bool, 'f' float, 'n' a name and load what it stands for, 'o' what
- * load makes of the packed bytes.
+ * Forms in values: 'b' bytes, 't' text, 'i' integer, '?' bool, 'f' float, 'd' any of SQL's (integer, float, text, bytes),
+ * 'n' a name and load what it stands for, 'o' what load makes of the packed bytes.
  */
 typedef struct {
     int place; /* in the row; -1: read and left out */
@@ -277,23 +277,43 @@ static int step_over(Packed *packed)
     return DONE;
 }
 
+/* What form a value of SQL's has; 0 if it is none. */
+static char dynamic_form(const Packed *packed)
+{
+    unsigned char head;
+    if (packed->at >= packed->end)
+        return 0;
+    head = *packed->at;
+    if (head < 0x80 || head >= 0xe0 || (head >= 0xcc && head <= 0xd3))
+        return 'i';
+    if ((head >= 0xa0 && head < 0xc0) || (head >= 0xd9 && head <= 0xdb))
+        return 't';
+    return head == 0xcb ? 'f' : head >= 0xc4 && head <= 0xc6 ? 'b' : 0;
+}
+
 /* Read one field; *out is a new reference, if `out` is not NULL. */
 static int unpack(const Field *field, Packed *packed, PyObject **out)
 {
     PyObject *found = NULL;
+    char form = field->form;
     if (packed->at < packed->end && *packed->at == 0xc0 && field->nullable) {
         packed->at++;
         if (out != NULL)
             *out = Py_NewRef(Py_None);
         return DONE;
     }
-    switch (field->form) {
+    if (form == 'd' && (form = dynamic_form(packed)) == 0)
+        return DECLINED;
+    switch (form) {
     case 'i': {
         int negative;
         uint64_t number;
         if (unpack_integer(packed, &negative, &number) != DONE)
             return DECLINED;
-        if (negative ? (int64_t)number < field->low : number > field->high || (field->low > 0 && number < (uint64_t)field->low))
+        if (field->form == 'd') {
+            ; /* of any size */
+        } else if (negative ? (int64_t)number < field->low
+                            : number > field->high || (field->low > 0 && number < (uint64_t)field->low))
             return DECLINED;
         if (out != NULL)
             found = negative ? PyLong_FromLongLong((int64_t)number) : PyLong_FromUnsignedLongLong(number);
@@ -304,9 +324,9 @@ static int unpack(const Field *field, Packed *packed, PyObject **out)
     case 'n': {
         const unsigned char *bytes;
         Py_ssize_t size;
-        if (unpack_bytes(packed, field->form == 'b' ? 'b' : 't', &bytes, &size) != DONE)
+        if (unpack_bytes(packed, form == 'b' ? 'b' : 't', &bytes, &size) != DONE)
             return DECLINED;
-        if (field->form == 'b') {
+        if (form == 'b') {
             if (size < field->low || (uint64_t)size > field->high)
                 return DECLINED;
             if (out != NULL)

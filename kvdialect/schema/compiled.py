@@ -62,6 +62,27 @@ def decoder(
     return rows.Decoder(len(names), tuple(parts), header, stored, otherwise)
 
 
+def dynamic_decoder(
+    count: int, header: bytes, rowid: bool, hidden_rowid: bool, otherwise: Callable[[bytes, bytes], tuple[Any, ...]]
+) -> Any:
+    """What decodes the pairs of a table made by SQL to rows of ``count`` values, or None where only generated code can.
+
+    Args:
+        count: values of a row.
+        header: what values begin with, before a msgpack array.
+        rowid: a key is four bytes, and a rowid of eight.
+        hidden_rowid: the rowid is the last value of a row; all others are in the array.
+        otherwise: ``otherwise(key, value) -> row``, for pairs that hold anything unexpected.
+    """
+    if rows is None or not 1 <= count <= rows.MOST - 2:
+        return None
+    parts: tuple[Any, ...] = ((-1, "b", False, None, -1),)
+    if rowid:
+        parts = ((-1, "b", False, None, 4), (count - 1 if hidden_rowid else -1, "i", False, None, 8))
+    stored = tuple([(place, "d", True, None, 0, _HIGHEST) for place in range(count - hidden_rowid)])
+    return rows.Decoder(count, parts, header, stored, otherwise)
+
+
 def _part(part: KeyPart) -> tuple[str, bool, Any, int] | None:
     """Form, whether NULL is possible, what makes the value of the bytes, and how many these are (-1: all the rest)."""
     if part.descending or part.terminated:

@@ -26,6 +26,7 @@ import msgspec
 from kvdialect import exc
 from kvdialect.codec.dynamic import COLLATIONS, DynamicKind, encode_value, folded
 from kvdialect.codec.kinds import Namespace, put
+from kvdialect.schema.compiled import dynamic_decoder
 from kvdialect.schema.definition import MISSING, ROWID, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import columns_of
 from kvdialect.schema.rows import FORMAT, Inserts, Move, Pair, Row, insert_rows, moved_entries
@@ -104,7 +105,9 @@ class SqlTableCodec:
 
     @cached_property
     def decode(self) -> Callable[[bytes, bytes], Row]:
-        return self._made["decode"]  # type: ignore[no-any-return]
+        decode: Callable[[bytes, bytes], Row] = self._made["decode"]
+        decoder = dynamic_decoder(len(self.names), self.header, self.rowid, self._hidden_rowid, decode)
+        return decode if decoder is None else decoder.decode
 
     @cached_property
     def entries(self) -> Callable[[Row, bytes], tuple[tuple[Pair, ...], ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -129,6 +130,15 @@ class Snapshot(Reader):
     """
 
     tolerant: bool = False
+
+    def first_pairs(
+        self, cf: str, start: bytes, stop: bytes | None, limit: int, *, reverse: bool = False
+    ) -> list[Pair]:
+        """Return the first ``limit`` pairs that :meth:`scan` would yield, or all if there are fewer.
+
+        For short ranges, where to set up a scan takes longer than to read it. Errors are those of ``scan``.
+        """
+        return list(islice(self.scan(cf, start, stop, reverse=reverse), limit))
 
     @abc.abstractmethod
     def close(self) -> None:

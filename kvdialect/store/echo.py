@@ -96,6 +96,17 @@ class LoggedTransaction(Transaction):
             self._logger.debug("SCAN %s, %s%s", cf, bounds, ", descending" if reverse else "")
         return super().scan(cf, start, stop, reverse=reverse)
 
+    def short_scan(
+        self,
+        cf: str,
+        start: bytes,
+        stop: bytes | None,
+        first: int,  # noqa: ARG002
+        *,
+        reverse: bool = False,
+    ) -> Iterator[Pair]:
+        return self.scan(cf, start, stop, reverse=reverse)
+
     # ------------------------------------------------------------------------------------------ what sessions tell
 
     def note(self, message: str, *values: Any) -> None:

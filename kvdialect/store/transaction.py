@@ -14,6 +14,7 @@ transaction has written. Nothing is written before :meth:`Transaction.commit`, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final, Literal, Protocol
 
 from sortedcontainers import SortedList  # type: ignore[import-untyped]
@@ -119,6 +120,7 @@ class Transaction:
         self._sorted: dict[str, tuple[Any, int]] = {}
         self._reads: dict[str, dict[bytes, bytes | None]] = {}
         self._ranges: list[_Range] = []
+        self._counts: dict[bytes, int] = {}  # as the snapshot has them: every statement asks for one
         self._present: dict[str, dict[bytes, bytes]] = {}
         self._watched: dict[tuple[str, bytes, bytes | None], _Range] = {}
         self._schema: bytes | None = None
@@ -227,10 +229,31 @@ class Transaction:
             return pairs
         return self._merged(cf, pairs, start, stop, reverse)
 
+    def short_scan(
+        self, cf: str, start: bytes, stop: bytes | None, first: int, *, reverse: bool = False
+    ) -> Iterator[Pair]:
+        """As :meth:`scan`, for a range that probably has fewer than ``first`` pairs: these are read at once."""
+        if self.serializable or cf in self.changes:
+            return self.scan(cf, start, stop, reverse=reverse)
+        try:
+            pairs = (self._snapshot or self.snapshot).first_pairs(cf, start, stop, first, reverse=reverse)
+        except exc.UnknownColumnFamily as error:
+            if cf not in self.later:
+                raise _dropped(cf) from error
+            return iter(())
+        if len(pairs) < first:
+            return iter(pairs)
+        last = pairs[-1][0]
+        start, stop = (start, last) if reverse else (last + b"\0", stop)
+        return chain(pairs, self.snapshot.scan(cf, start, stop, reverse=reverse))
+
     def count(self, table: StoredTable) -> int:
         if table.count_key is None:
             return sum(1 for _ in self.scan(table.family, table.prefix, table.stop))
-        return decode_counter(self.get_base(RESERVED_FAMILY, table.count_key)) + self.deltas.get(table.count_key, 0)
+        counted = self._counts.get(table.count_key)
+        if counted is None:
+            counted = self._counts[table.count_key] = decode_counter(self.get_base(RESERVED_FAMILY, table.count_key))
+        return counted + self.deltas.get(table.count_key, 0)
 
     def _tracked(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         pairs = self.snapshot.scan(cf, start, stop, reverse=reverse)

@@ -21,5 +21,10 @@ class ReadView(Protocol):
     def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
         """Yield the pairs of ``[start, stop)`` in byte order of key, descending if ``reverse``."""
 
+    def short_scan(
+        self, cf: str, start: bytes, stop: bytes | None, first: int, *, reverse: bool = False
+    ) -> Iterator[Pair]:
+        """As :meth:`scan`, for a range that probably has fewer than ``first`` pairs: these are read at once."""
+
     def count(self, table: StoredTable) -> int:
         """Return the exact number of rows of a table."""

@@ -106,6 +106,7 @@ def test_closing_under_load_gives_store_closed_and_the_files_back(url):
         _read_a_snapshot,
     ]
     interval = sys.getswitchinterval()
+    failed = threading.Event()
     try:
         sys.setswitchinterval(1e-5)
         for number in range(8):
@@ -114,7 +115,7 @@ def test_closing_under_load_gives_store_closed_and_the_files_back(url):
 
             def work(call, backend=backend, errors=errors):
                 try:
-                    while True:
+                    while not failed.is_set():
                         call(backend)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is looked at
                     errors.append(error)  # noqa: B023 - it is this function's own
@@ -130,6 +131,7 @@ def test_closing_under_load_gives_store_closed_and_the_files_back(url):
             assert [type(error) for error in errors] == [exc.StoreClosed] * len(threads)
             open_backend(f"{url}{number}").close()  # with the errors' tracebacks still held
     finally:
+        failed.set()
         sys.setswitchinterval(interval)
 
 

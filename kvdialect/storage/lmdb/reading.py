@@ -11,7 +11,7 @@ import lmdb
 
 from kvdialect import exc
 from kvdialect.storage.batch import check_key, check_keys
-from kvdialect.storage.contract import Pair
+from kvdialect.storage.contract import Pair, check_bounds
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, hidden, translate
@@ -127,6 +127,25 @@ class LmdbSnapshot(EngineSnapshot):
     def check_family(self, cf: str) -> None:
         self._families[cf]
 
+    def first_pairs(
+        self, cf: str, start: bytes, stop: bytes | None, limit: int, *, reverse: bool = False
+    ) -> list[Pair]:
+        check_bounds(start, stop)
+        self._refuse_closed(cf)
+        family = self._families[cf]
+        if stop is not None and start >= stop:
+            return []
+        low, high = _bounds(family, start, stop)
+        try:
+            with self._using:
+                chunk = list(islice(_pairs(self._txn, family, low, high, reverse), limit))
+                if self.engine.doubts and not self.tolerant and self.engine.doubtful(self._txn, family, low, high):
+                    raise hidden(self.engine, cf, None)
+        except lmdb.Error as error:
+            self._refuse_closed(cf)
+            raise translate(self.engine, error, "scan", cf=cf) from error
+        return _plain(self.engine, family, chunk, self.checked)
+
     def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> LmdbScan:
         self._refuse_closed(cf)
         family = self._families[cf]
@@ -173,11 +192,7 @@ class CheckedLmdbSnapshot(LmdbSnapshot):
 
 
 class LmdbScan(Scan):
-    """A cursor over a range of one family.
-
-    LMDB's cursors have no upper bound. The bound is tested in C all the same: ``(stop,) > (key, value)`` holds exactly
-    while ``key < stop``, as of two tuples with equal first items the shorter one is the lesser.
-    """
+    """A cursor over a range of one family."""
 
     __slots__ = ("_bounds", "_checked", "_engine", "_family", "_pairs", "_using")
 
@@ -195,20 +210,9 @@ class LmdbScan(Scan):
         super().__init__()
         self._using = using
         self._engine, self._family, self._checked = engine, family, checked
-        tag = family.tag
-        low = tag + start
-        high = successor(tag) if stop is None else tag + stop
-        self._bounds = low, high
+        self._bounds = low, high = _bounds(family, start, stop)
         try:
-            cursor = txn.cursor(family.db)
-            if reverse:
-                found = _seek_below(cursor, high)
-                pairs: Iterator[Any] = cursor.iterprev() if found else iter(())
-                self._pairs = takewhile((low,).__le__, pairs) if low else pairs
-            else:
-                found = _seek(cursor, low) if low else cursor.first()
-                pairs = cursor.iternext() if found else iter(())
-                self._pairs = takewhile((high,).__gt__, pairs) if high is not None else pairs
+            self._pairs = _pairs(txn, family, low, high, reverse)
         except lmdb.Error as error:
             raise translate(engine, error, "scan", cf=family.name) from error
 
@@ -229,17 +233,42 @@ class LmdbScan(Scan):
             if self.snapshot is not None and self.snapshot.closed:
                 self.snapshot.get(self._family.name, b"")  # it ended before it knew of this scan; this says why
             raise translate(self._engine, error, "scan", cf=self._family.name) from error
-        if not self._checked:
-            return [(key[1:], value) for key, value in chunk] if self._family.tag else chunk
-        family = self._family
-        try:
-            return checksums.pairs(chunk, len(family.tag), family.seed)
-        except ValueError as error:
-            key = chunk[error.args[0]][0][len(family.tag) :]
-            raise damaged(self._engine, family.name, key) from None
+        return _plain(self._engine, self._family, chunk, self._checked)
 
     def release(self) -> None:
         self._pairs = iter(())
+
+
+def _bounds(family: Family, start: bytes, stop: bytes | None) -> tuple[bytes, bytes | None]:
+    """The bounds of a range of a family, in its database."""
+    tag = family.tag
+    return tag + start, successor(tag) if stop is None else tag + stop
+
+
+def _pairs(txn: lmdb.Transaction, family: Family, low: bytes, high: bytes | None, reverse: bool) -> Iterator[Any]:
+    """What the database has from ``low`` on and below ``high``, as it is stored.
+
+    LMDB's cursors have no upper bound. The bound is tested in C all the same: ``(high,) > (key, value)`` holds exactly
+    while ``key < high``, as of two tuples with equal first items the shorter one is the lesser.
+    """
+    cursor = txn.cursor(family.db)
+    if reverse:
+        pairs: Iterator[Any] = cursor.iterprev() if _seek_below(cursor, high) else iter(())
+        return takewhile((low,).__le__, pairs) if low else pairs
+    found = _seek(cursor, low) if low else cursor.first()
+    pairs = cursor.iternext() if found else iter(())
+    return takewhile((high,).__gt__, pairs) if high is not None else pairs
+
+
+def _plain(engine: LmdbEngine, family: Family, chunk: list[Pair], checked: bool) -> list[Pair]:
+    """Pairs as they were put, after testing their checksums."""
+    tagged = len(family.tag)
+    if not checked:
+        return [(key[tagged:], value) for key, value in chunk] if tagged else chunk
+    try:
+        return checksums.pairs(chunk, tagged, family.seed)
+    except ValueError as error:
+        raise damaged(engine, family.name, chunk[error.args[0]][0][tagged:]) from None
 
 
 def _seek(cursor: lmdb.Cursor, bound: bytes) -> bool:

@@ -222,6 +222,29 @@ def test_families_come_and_go_while_threads_commit(store: Open) -> None:
     assert wrong == [[], [], []]
 
 
+def test_a_batch_that_was_built_before_its_family_was_made_anew_reaches_it(
+    store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver's batch had of the dropped family was written nowhere."""
+    backend = store()
+    backend.create_column_family("new")
+    committer = backend.engine._committer
+    build = committer._native_batch
+
+    def built(families: Any, changes: Any) -> Any:
+        monkeypatch.undo()
+        native = build(families, changes)
+        backend.drop_column_family("new")
+        backend.create_column_family("new")
+        return native
+
+    monkeypatch.setattr(committer, "_native_batch", built)
+
+    backend.put("new", b"k", b"v")
+
+    assert backend.get("new", b"k") == b"v"
+
+
 # ---------------------------------------------------------------------------------------- hazard 26: shared syncs
 
 

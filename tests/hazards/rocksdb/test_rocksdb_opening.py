@@ -319,6 +319,25 @@ def test_a_kill_during_creation_leaves_the_whole_store_or_none(process: Start, s
     assert [file.name for file in path.parent.iterdir()] == []
 
 
+def test_a_process_killed_as_it_builds_a_store_leaves_nothing_at_its_path(
+    process: Start, store: Open, path: Path
+) -> None:
+    """Half a store stood where the next one looks."""
+    other = process(
+        """
+        from kvdialect.storage import storedir
+        storedir._write_marker = lambda *_: (say("built"), time.sleep(60))
+        open_backend(URL, ["a"])
+        """
+    )
+    assert other.line() == "built"
+    other.kill()
+
+    assert not path.exists()
+    store().close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 # ------------------------------------------------------------------------------------- hazard 25: unsafe options
 
 
