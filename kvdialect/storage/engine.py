@@ -290,7 +290,7 @@ class EngineSnapshot(Snapshot):
         refuse, attributes = dead(error), self.__dict__
         if attributes.setdefault("_refuse", refuse) is not refuse:
             return  # another thread is at it
-        attributes["get"] = attributes["multi_get"] = attributes["scan"] = attributes["prefix_scan"] = refuse
+        attributes.update(dict.fromkeys(("get", "multi_get", "scan", "prefix_scan", "first_pairs"), refuse))
         self._read = refuse  # for methods that were fetched before
         self.closed = True
         if self._scans is not None:

@@ -27,8 +27,8 @@ class View:
         self.scan = self.snapshot.scan
         self._counts = {name: len(rows) for name, rows in store.rows.items()}
 
-    def short_scan(self, cf, start, stop, first, *, reverse=False):
-        return self.scan(cf, start, stop, reverse=reverse)
+    def short_scan(self, cf, start, stop, first, *, reverse=False):  # noqa: ARG002
+        return iter(self.snapshot.first_pairs(cf, start, stop, 1 << 30, reverse=reverse))
 
     def count(self, table: StoredTable) -> int:
         return self._counts[table.name]

@@ -100,6 +100,8 @@ class RocksDBSnapshot(EngineSnapshot):
     def _stepped(self, cf: str, start: bytes, stop: bytes | None, limit: int) -> list[Pair] | None:
         """The first pairs by a bare iterator, which says itself whether it broke off; None if the state is not live."""
         engine = self.engine
+        if self.closed:
+            self._refuse()
         if not self._states.unchanged(self._state, cf):
             return None
         family = engine.family(cf, "scan")

@@ -103,6 +103,8 @@ class LifecycleSuite(Suite):
                 snapshot.multi_get("a", [b"k"])
             with pytest.raises(exc.StoreClosed):
                 list(snapshot.scan("a"))
+            with pytest.raises(exc.StoreClosed):
+                snapshot.first_pairs("a", b"", None, 5)
             snapshot.close()
 
     @pytest.mark.parametrize("count", [3, 5000])

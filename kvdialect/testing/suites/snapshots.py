@@ -83,6 +83,37 @@ class SnapshotSuite(Suite):
                 assert list(snapshot.scan("a", bounds.start, bounds.stop)) == expected
                 assert list(snapshot.scan("a", bounds.start, bounds.stop, reverse=True)) == expected[::-1]
 
+    @pytest.mark.parametrize("later_writes", [False, True])
+    def test_the_first_pairs_of_a_range_are_those_of_its_scan(
+        self, backend: StorageBackend, later_writes: bool
+    ) -> None:
+        """Whatever the limit, the bounds and the direction, also where the store has moved on since."""
+        fill(backend, "a", [*strategies.TRICKY_KEYS, *(b"row%03d" % number for number in range(70))])
+        with backend.snapshot() as snapshot:
+            if later_writes:
+                backend.batch_write(WriteBatch().put("a", b"row0005", b"late").delete("a", b"row010"))
+            for start, stop in (
+                (b"", None),
+                (b"row", b"rox"),
+                (b"row01", b"row03"),
+                (b"row9", None),
+                (b"row2", b"row1"),
+            ):
+                for reverse in (False, True):
+                    pairs = list(snapshot.scan("a", start, stop, reverse=reverse))
+                    for limit in (0, 1, 19, 20, 21, 24, 25, 70, 1000):
+                        found = snapshot.first_pairs("a", start, stop, limit, reverse=reverse)
+                        assert found == pairs[:limit], (start, stop, reverse, limit)
+
+    def test_the_first_pairs_of_what_is_no_range_are_refused(self, backend: StorageBackend) -> None:
+        """Errors must be those of a scan."""
+        with backend.snapshot() as snapshot:
+            with pytest.raises(exc.UnknownColumnFamily):
+                snapshot.first_pairs("never", b"", None, 5)
+            for bounds in (("a", None), (b"", "z")):
+                with pytest.raises(TypeError):
+                    snapshot.first_pairs("a", *bounds, 5)  # type: ignore[arg-type]
+
     def test_a_closed_snapshot_refuses_reads(self, backend: StorageBackend) -> None:
         """Every read of a closed snapshot must raise StoreClosed, while the store stays usable."""
         backend.put("a", b"k", b"v")
@@ -97,6 +128,8 @@ class SnapshotSuite(Suite):
             list(snapshot.scan("a"))
         with pytest.raises(exc.StoreClosed):
             list(snapshot.prefix_scan("a", b"k"))
+        with pytest.raises(exc.StoreClosed):
+            snapshot.first_pairs("a", b"", None, 5)
         assert backend.get("a", b"k") == b"v"
 
     def test_closing_a_snapshot_twice_is_harmless(self, backend: StorageBackend) -> None:
