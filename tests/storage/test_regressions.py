@@ -139,6 +139,7 @@ def _read_a_snapshot(backend):
     with backend.snapshot() as snapshot:
         snapshot.get("a", b"k")
         snapshot.multi_get("a", [b"k"])
+        snapshot.first_pairs("a", b"", None, 5)
 
 
 def test_a_commit_right_behind_a_snapshot_is_not_in_it(url, monkeypatch):

@@ -110,9 +110,9 @@ class SnapshotSuite(Suite):
         with backend.snapshot() as snapshot:
             with pytest.raises(exc.UnknownColumnFamily):
                 snapshot.first_pairs("never", b"", None, 5)
-            for bounds in (("a", None), (b"", "z")):
+            for start, stop in (("a", None), (b"", "z")):
                 with pytest.raises(TypeError):
-                    snapshot.first_pairs("a", *bounds, 5)  # type: ignore[arg-type]
+                    snapshot.first_pairs("a", start, stop, 5)  # type: ignore[arg-type]
 
     def test_a_closed_snapshot_refuses_reads(self, backend: StorageBackend) -> None:
         """Every read of a closed snapshot must raise StoreClosed, while the store stays usable."""
