@@ -107,7 +107,9 @@ class RocksDBSnapshot(EngineSnapshot):
         family = engine.family(cf, "scan")
         options = _options(family.prefix_length, start, stop)
         pairs: list[Pair] = []
-        iterator = family.rdict.iter(options)
+        iterator: Any = family.rdict.iter(options)
+        valid: Any = iterator.valid
+        key, value, following = iterator.key, iterator.value, iterator.next
         try:
             if not self._states.unchanged(self._state, cf):
                 return None
@@ -115,7 +117,6 @@ class RocksDBSnapshot(EngineSnapshot):
                 iterator.seek(start)
             else:
                 iterator.seek_to_first()
-            valid, key, value, following = iterator.valid, iterator.key, iterator.value, iterator.next
             while len(pairs) < limit and valid():
                 pairs.append((key(), value()))
                 following()
@@ -124,7 +125,7 @@ class RocksDBSnapshot(EngineSnapshot):
         except Exception as error:
             raise incomplete(engine, cf, pairs[-1][0] if pairs else None, str(error)) from error
         finally:
-            del iterator  # in a traceback it would keep the database open
+            del iterator, valid, key, value, following  # in a traceback they would keep the database open
         return pairs
 
     def release(self) -> None:

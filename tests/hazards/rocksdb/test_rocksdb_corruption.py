@@ -152,8 +152,29 @@ def test_an_error_of_a_scan_does_not_keep_the_store_open(damaged: Path, url: str
             kept += [read_all(backend.scan("a"))[1], read_all(snapshot.scan("a", reverse=True))[1]]
             backend.put("b", b"k", b"v")
             kept += [read_all(snapshot.scan("a"))[1]]
+        with open_backend(url) as backend, backend.snapshot() as snapshot, pytest.raises(exc.Corruption) as caught:
+            snapshot.first_pairs("a", b"%05d" % (ROWS // 2), None, 5)
+        kept.append(caught.value)
 
-    assert [type(error) for error in kept] == [exc.Corruption] * 6
+    assert [type(error) for error in kept] == [exc.Corruption] * 8
+
+
+@pytest.mark.parametrize("kind", ["flipped bit", "zeroed blocks"])
+def test_short_ranges_of_a_damaged_store_are_whole_or_corruption(damaged: Path, url: str, kind: str) -> None:
+    """A range that is read at once may end in a damaged block, or begin in one."""
+    damage(damaged, kind)
+    refused = 0
+    with open_backend(url) as backend, backend.snapshot() as snapshot:
+        for number in range(ROWS // 2 - 60, ROWS // 2 + 60, 5):
+            for count in (1, 20, 30):
+                try:
+                    pairs = snapshot.first_pairs("a", b"%05d" % number, b"%05d" % (number + count), 64)
+                except exc.Corruption:
+                    refused += 1
+                else:
+                    assert pairs == [(b"%05d" % at, value(at)) for at in range(number, number + count)]
+
+    assert 0 < refused < 72
 
 
 @pytest.mark.parametrize("seed", range(6))
