@@ -15,7 +15,9 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinMethodType, MethodType, MethodWrapperType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
+
+import msgspec
 
 Namespace = dict[str, Any]
 """What generated code can name; a kind puts there what its source needs."""
@@ -280,3 +282,12 @@ def compiled(name: str, lines: Sequence[str], names: Namespace) -> Callable[...,
     exec(compile("\n".join(lines), f"<kvdialect {name}>", "exec"), names)  # noqa: S102 - generated, no outside text in it
     function: Callable[..., Any] = names[name]
     return function
+
+
+def unpacker(wire: Any) -> Callable[[bytes], Any]:
+    """What unpacks msgpack of a type, each part checked; extension types, which no value holds, are errors."""
+    return msgspec.msgpack.Decoder(wire, ext_hook=_no_extension).decode
+
+
+def _no_extension(code: int, _data: memoryview) -> NoReturn:
+    raise ValueError(f"it holds an extension type of msgpack, {code}")

@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from kvdialect._compiled import loaded
 from kvdialect.codec.keys import KeyGrammar, KeyPart
-from kvdialect.codec.kinds import Kind, Namespace, compiled
+from kvdialect.codec.kinds import Kind, Namespace, compiled, unpacker
 from kvdialect.codec.numeric import BoolKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, FixedBytesKind, TextKind
 from kvdialect.schema.definition import FieldDefinition
@@ -126,7 +126,7 @@ def _field(kind: Kind, nullable: bool) -> tuple[str, bool, Any, int, int]:
 
 
 def _unpacker(kind: Kind) -> Callable[[bytes], Any]:
-    unpack = msgspec.msgpack.Decoder(kind.wire).decode
+    unpack = unpacker(kind.wire)
     if kind.plain:
         return unpack
     load = kind.load

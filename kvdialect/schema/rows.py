@@ -26,7 +26,7 @@ import msgspec
 from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.keys import KeyGrammar, KeyPart
-from kvdialect.codec.kinds import Namespace, compiled, put
+from kvdialect.codec.kinds import Namespace, compiled, put, unpacker
 from kvdialect.schema.compiled import decoder, encoder, index_spec, key_spec
 from kvdialect.schema.definition import MISSING, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import excludes_null, predicate_source
@@ -279,7 +279,7 @@ class TableCodec:
                 lines.append(f"{targets}= {put(names, self._bincode().decode)}(value)")
             return lines
         wires = [field.kind.wire | None if field.nullable else field.kind.wire for field in values]
-        unpack = put(names, unpacker(wires))
+        unpack = put(names, row_unpacker(wires))
         received, conversions = [], []
         for field in values:
             at = self.positions[field.name]
@@ -330,7 +330,7 @@ class TableCodec:
             raise ValueError(f"version {version} of the table's fields is not in the catalog")
         written = [field for field in fields if field.name not in _key_names(fields, self)]
         wires = [field.kind.wire | None if field.nullable else field.kind.wire for field in written]
-        unpack = unpacker(wires)
+        unpack = row_unpacker(wires)
         place = {field.id: at for at, field in enumerate(written)}
         now = self.definition.value_fields
 
@@ -416,7 +416,7 @@ class IndexCodec:
         self._included_fields = [table.definition.field(name) for name in self.included]
         wires: list[Any] = [bytes] if definition.unique else []
         wires += [f.kind.wire | None if f.nullable else f.kind.wire for f in self._included_fields]
-        self._unpack = unpacker(wires)
+        self._unpack = row_unpacker(wires)
         self._has_value = bool(self.included)
         self.decode: Callable[[bytes, bytes], Row] = self._uncovered
         if self.covered:
@@ -671,10 +671,10 @@ def moved_entries(codec: Any, before: Row, after: Row, key: bytes) -> list[Move]
     return [(number, old, new) for number, (old, new) in enumerate(both) if old != new]
 
 
-def unpacker(wires: Sequence[Any]) -> Callable[[bytes], tuple[Any, ...]]:
+def row_unpacker(wires: Sequence[Any]) -> Callable[[bytes], tuple[Any, ...]]:
     """What unpacks a msgpack array of these types, each checked."""
     array: Any = types.GenericAlias(tuple, tuple(wires))
-    return msgspec.msgpack.Decoder(array).decode
+    return unpacker(array)
 
 
 def key_grammar(definition: TableDefinition) -> KeyGrammar:

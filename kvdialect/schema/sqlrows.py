@@ -25,7 +25,7 @@ import msgspec
 
 from kvdialect import exc
 from kvdialect.codec.dynamic import COLLATIONS, DynamicKind, encode_value, folded
-from kvdialect.codec.kinds import Namespace, put
+from kvdialect.codec.kinds import Namespace, put, unpacker
 from kvdialect.schema.compiled import dynamic_decoder
 from kvdialect.schema.definition import MISSING, ROWID, FieldDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import columns_of
@@ -47,6 +47,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "TEXT": "str",
     "BLOB": "bytes",
 }
+_unpack: Final = unpacker(list)
 _ERRORS: Final = (msgspec.DecodeError, ValueError, TypeError, IndexError, KeyError)
 
 
@@ -271,7 +272,7 @@ class SqlTableCodec:
         fields = self.definition.fields
         count = len(fields) - self._hidden_rowid
         variables = "".join(f"v{at}, " for at in range(count))
-        unpack = put(names, msgspec.msgpack.Decoder(list).decode)
+        unpack = put(names, _unpack)
         last = f"int.from_bytes(key[4:], 'big') - {SIGN}, " if self._hidden_rowid else ""
         return [
             "def decode(key, value):",
@@ -301,13 +302,12 @@ class SqlTableCodec:
         fields = self.history.get(version)
         if fields is None:
             raise ValueError(f"version {version} of the table's fields is not in the catalog")
-        unpack = msgspec.msgpack.Decoder(list).decode
         written = [field for field in fields if field.name != ROWID]
         place = {field.id: at for at, field in enumerate(written)}
         now = [field for field in self.definition.fields if field.name != ROWID]
 
         def decode(key: bytes, value: bytes) -> Row:
-            stored = unpack(value[3:])
+            stored = _unpack(value[3:])
             if len(stored) != len(written):
                 raise ValueError(f"it has {len(stored)} values; version {version} has {len(written)}")
             row = []

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvdialect import exc
+from kvdialect.codec.composite import JsonKind
 from kvdialect.codec.numeric import BoolKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, FixedBytesKind, TextKind
 from kvdialect.schema.definition import FieldDefinition, IndexDefinition, IndexPart, TableDefinition
@@ -146,6 +147,17 @@ def test_damaged_bytes_give_serialization_errors_only(row, data):
                 index.decode(entry, entry_value[: data.draw(st.integers(0, len(entry_value)))])
             except exc.SerializationError:
                 continue
+
+
+def test_an_extension_type_in_a_json_value_is_damage():
+    """It was given out as an object of the decoder's."""
+    fields = (FieldDefinition(id=1, name="number", kind=U64), FieldDefinition(id=2, name="note", kind=JsonKind()))
+    codec = TableCodec(TableDefinition(name="notes", fields=fields, primary_key=("number",), version=1), {1: fields})
+    key, value, _ = codec.encode((1, ["ab"]))
+    assert value.endswith(b"\xa2ab")
+
+    with pytest.raises(exc.SerializationError, match="extension type"):
+        codec.decode(key, value[:-3] + b"\xd5\x05ab")
 
 
 def test_rows_of_an_older_version_are_read_by_their_fields():

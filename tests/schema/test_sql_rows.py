@@ -200,6 +200,7 @@ def test_row_of_an_older_version_reads_as_the_table_is_now():
         ("01 0002 94 01 c0 c0 c0", "too many values"),
         ("01 0002 93 01 c0", "truncated"),
         ("01 0002 01", "Expected"),
+        ("01 0002 93 01 d5 05 61 62 c0", "extension type of msgpack, 5"),
     ],
 )
 def test_damaged_row_is_named(value, says):

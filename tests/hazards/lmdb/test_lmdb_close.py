@@ -42,6 +42,20 @@ def test_snapshot_of_a_closed_store_is_closed(backend, use):
         use(backend)
 
 
+def test_snapshot_of_a_closed_handle_is_closed_though_another_has_the_store(url):
+    """It went on to read, and held pages, for as long as the other handle was open."""
+    with open_backend(url, ["a"]) as other:
+        other.put("a", b"k", b"v")
+        backend = open_backend(url)
+        snapshot = backend.snapshot()
+        backend.close()
+
+        with pytest.raises(exc.StoreClosed):
+            snapshot.get("a", b"k")
+        assert other.stats()["live_snapshots"] == 0
+        assert other.get("a", b"k") == b"v"
+
+
 @pytest.mark.parametrize("source", ["backend", "snapshot"])
 @pytest.mark.parametrize("taken", [0, 1, 16, 500])
 def test_iterator_of_a_closed_store_says_so(backend, source, taken):
