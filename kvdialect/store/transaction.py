@@ -556,6 +556,7 @@ class Transaction:
     def _end_snapshot(self) -> None:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
+            self._counts.clear()
             snapshot.close()
 
     def __repr__(self) -> str:
