@@ -7,9 +7,10 @@ event loop goes on meanwhile. The storage engines give up the GIL where they rea
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from kvdialect.store.engine import Engine
 
 _FETCHED: Final = 256
 """Rows that are brought over from the thread at once."""
+
+_INTERRUPT_AGAIN: Final = 0.05
+"""Seconds after which what was interrupted and still runs is interrupted once more."""
 
 
 class AsyncCursor:
@@ -125,7 +129,7 @@ class AsyncConnection(AdaptedConnection):
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kvdialect-aio")
+        self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="kvdialect-aio")
         self._connection: Any = None
         try:
             self.call(lambda: setattr(self, "_connection", make()))
@@ -195,7 +199,17 @@ class AsyncConnection(AdaptedConnection):
         Args:
             closed: called when that is done, on the connection's thread.
         """
-        self._connection.interrupt()
+        threading.Thread(target=self._interrupt, args=(closed,), name="kvdialect-aio-interrupt").start()
+
+    def _interrupt(self, closed: Callable[[], None]) -> None:
+        """End what runs on the connection's thread, then the connection.
+
+        SQLite forgets an interruption that comes before its statement has begun, so it may take more than one.
+        """
+        idle = self._thread.submit(lambda: None)
+        while not idle.done():
+            self._connection.interrupt()
+            futures.wait([idle], timeout=_INTERRUPT_AGAIN)
         self.later(self._connection.close)
         self.later(closed)
         self._thread.shutdown(wait=False)

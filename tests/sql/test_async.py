@@ -17,6 +17,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
 import kvdialect
 from kvdialect import exc
+from kvdialect.dialect import cursor
 
 
 class Base(DeclarativeBase):
@@ -424,6 +425,34 @@ def test_dispose_waits_for_what_is_interrupted(url):
     assert _gone(_threads)
     with pytest.raises(exc.StoreClosed):
         store.backend.get("kvdialect", b"x")
+
+
+def test_a_statement_cancelled_before_sqlite_runs_it(run, monkeypatch):
+    """SQLite forgets an interruption that comes while the statement is still being read."""
+    begun = threading.Event()
+
+    def parse(sql: str):
+        if sql == SLOW.format(MINUTES):
+            begun.set()
+            time.sleep(0.2)
+        return original(sql)
+
+    original = cursor.parse
+    monkeypatch.setattr(cursor, "parse", parse)
+
+    async def program(engine: AsyncEngine):
+        async def wait_for_minutes() -> None:
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql(SLOW.format(MINUTES))
+
+        task = asyncio.create_task(wait_for_minutes())
+        assert await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return _gone(_threads)
+
+    assert run(program)
 
 
 @pytest.mark.parametrize("pool", [AsyncAdaptedQueuePool, NullPool, StaticPool])
