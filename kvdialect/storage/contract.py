@@ -203,6 +203,18 @@ class StorageBackend(Reader):
     def column_families(self) -> list[str]:
         """Return the names of the column families, sorted."""
 
+    def column_family_options(self, name: str) -> ColumnFamilyOptions:
+        """Return the options of a column family, as far as the store keeps them: others are the defaults.
+
+        RocksDB keeps all in its OPTIONS file but ``bloom_bits``; LMDB keeps where the family lives.
+
+        Raises:
+            UnknownColumnFamily: if there is none of this name.
+        """
+        if name not in self.column_families():
+            raise exc.UnknownColumnFamily(name, operation="column_family_options")
+        return ColumnFamilyOptions()
+
     @abc.abstractmethod
     def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
         """Create a column family while the store is in use.

@@ -91,6 +91,10 @@ class Engine(abc.ABC):
     def families(self) -> Iterable[str]:
         """Names of all families, the reserved one included."""
 
+    def family_options(self, name: str) -> ColumnFamilyOptions:  # noqa: ARG002 - those that keep some override it
+        """The options of a family that is there, as far as the store keeps them."""
+        return ColumnFamilyOptions()
+
     @abc.abstractmethod
     def create_family(self, name: str, options: ColumnFamilyOptions) -> None: ...
 

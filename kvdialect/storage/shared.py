@@ -117,6 +117,12 @@ class Handle(StorageBackend):
         self.engine.check_process()
         return sorted(name for name in self.engine.families() if name != RESERVED_FAMILY)
 
+    def column_family_options(self, name: str) -> ColumnFamilyOptions:
+        self.engine.check_process()
+        if name == RESERVED_FAMILY or name not in self.engine.families():
+            raise exc.UnknownColumnFamily(name, **self.engine.facts("column_family_options"))
+        return self.engine.family_options(name)
+
     def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
         self._check_writable("create_column_family")
         self.engine.create_family(check_family_name(name), options or ColumnFamilyOptions())
@@ -241,8 +247,8 @@ class Handle(StorageBackend):
 
 _REFUSED_WHEN_CLOSED: Final = (
     "get", "multi_get", "scan", "prefix_scan", "snapshot", "batch_write", "put", "delete", "column_families",
-    "create_column_family", "drop_column_family", "declare", "flush", "compact", "commit_outcome", "catch_up", "stats",
-    "family_stats", "readers", "backup", "faults", "still",
+    "column_family_options", "create_column_family", "drop_column_family", "declare", "flush", "compact",
+    "commit_outcome", "catch_up", "stats", "family_stats", "readers", "backup", "faults", "still",
 )  # fmt: skip
 
 

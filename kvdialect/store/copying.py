@@ -4,7 +4,7 @@ Tables are made of the source's catalog, with the same ids of fields and the sam
 values are copied as they are stored; those of tables made by SQL get the numbers that these have in the copy. The
 entries of their indexes are made with the rows, by the code that makes them for a writer; the indexes of records are
 built when all rows are there, as :mod:`kvdialect.store.building` builds them. Families that no table knows are copied
-as they are.
+as they are, with the options that their store keeps of them.
 
 Each batch notes how far the copy is: for each table the rows, their checksum and the last key. So a copy that was cut
 off goes on where it was, if the source still has exactly the rows that were copied, which is read and compared: then
@@ -317,7 +317,7 @@ class StoreCopy:
         if part.whole:
             return
         if name not in self._backend.column_families():
-            self._backend.create_column_family(name)
+            self._backend.create_column_family(name, self.source.backend.column_family_options(name))
         for chunk in _chunks(self._pairs(name, False, after=part.last)):
             part.add(chunk)
             part.last = chunk[-1][0]

@@ -252,6 +252,9 @@ class FaultyBackend(StorageBackend):
     def column_families(self) -> list[str]:
         return self._injector.call("column_families", self.inner.column_families)[0]
 
+    def column_family_options(self, name: str) -> ColumnFamilyOptions:
+        return self.inner.column_family_options(name)
+
     def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
         self._injector.call("create_column_family", lambda: self.inner.create_column_family(name, options))
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 from cli_records import Newer, Part, contents, index_of_price, json_of, make, parts, run
 
-from kvdialect import Session, create_engine, exc
+from kvdialect import ColumnFamilyOptions, Session, create_engine, exc
+from kvdialect.storage import WriteBatch, open_backend
 from kvdialect.store import copying
 from kvdialect.store.copying import StoreCopy, unfinished
 
@@ -46,6 +47,31 @@ def test_a_copy_on_another_engine_has_all_of_the_store(source, tmp_path):
             assert late.id > 4, "no id is given out twice"
         assert {index.name for index in engine.table("parts").definition.indexes} == {"by_name", "dear", "extra"}
         assert engine.catalog.entries["parts"].extra == {"extra"}
+
+
+def test_families_of_no_table_keep_their_options(tmp_path):
+    """Those that the source keeps and the target's engine takes: RocksDB's files and buffers, LMDB's places."""
+    tuned = ColumnFamilyOptions(
+        bloom="prefix", prefix_length=5, compression="zstd", write_buffer_size="3MiB", num_levels=4
+    )
+    cache = ColumnFamilyOptions(compaction="fifo", fifo_max_size="77MiB", bloom="full")
+    with open_backend(f"rocksdb:///{tmp_path}/rocks", column_families={"tuned": tuned, "cache": cache}) as backend:
+        backend.batch_write(WriteBatch().put("cache", b"k", b"v").put("tuned", b"k", b"v"))
+    places = {name: ColumnFamilyOptions(lmdb_database="shared", lmdb_tag=at) for at, name in enumerate(("one", "two"))}
+    with open_backend(f"lmdb:///{tmp_path}/lmdb", column_families=places) as backend:
+        backend.batch_write(WriteBatch().put("one", b"k", b"v").put("two", b"k", b"v"))
+
+    for source, engine, wanted in (
+        ("rocks", "rocksdb", {"cache": cache, "tuned": tuned}),
+        ("lmdb", "lmdb", places),
+        ("rocks", "lmdb", {"cache": ColumnFamilyOptions(), "tuned": ColumnFamilyOptions()}),
+        ("lmdb", "rocksdb", {"one": ColumnFamilyOptions(), "two": ColumnFamilyOptions()}),
+    ):
+        url = f"{engine}:///{tmp_path}/{source}-{engine}"
+        run("copy", tmp_path / source, url)
+        with open_backend(url) as backend:
+            assert {name: backend.column_family_options(name) for name in backend.column_families()} == wanted
+            assert [list(backend.scan(name)) for name in wanted] == [[(b"k", b"v")]] * 2
 
 
 def test_a_copy_that_was_cut_off_goes_on(source, tmp_path, monkeypatch):

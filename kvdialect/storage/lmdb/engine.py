@@ -408,6 +408,10 @@ class LmdbEngine(Engine):
 
     # ------------------------------------------------------------------ families
 
+    def family_options(self, name: str) -> ColumnFamilyOptions:
+        place = self.known[name].place
+        return ColumnFamilyOptions(lmdb_database=None if place.database == name else place.database, lmdb_tag=place.tag)
+
     def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
         database = options.lmdb_database or name
         if database == RESERVED_FAMILY:

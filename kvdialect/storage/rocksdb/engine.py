@@ -37,6 +37,7 @@ from kvdialect.storage.rocksdb.options import (
     database_options,
     family_options,
     kept_options,
+    options_written,
     prefix_length_of,
     read_options_file,
     style_of,
@@ -434,6 +435,9 @@ class RocksDBEngine(Engine):
             self.check_process()  # a method of a handle that was fetched before the fork gets here: get = backend.get
             raise self.unknown(cf, operation)
         return family
+
+    def family_options(self, name: str) -> ColumnFamilyOptions:
+        return options_written(read_options_file(self.path).get(name, {}))
 
     def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
         self._check_declared(name, options, {}, exists=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import rocksdict
@@ -34,6 +34,18 @@ _COMPRESSION: Final = {
     "lz4hc": rocksdict.DBCompressionType.lz4hc,
     "zstd": rocksdict.DBCompressionType.zstd,
 }
+
+
+_COMPRESSION_WRITTEN: Final = {
+    "kNoCompression": "none",
+    "kSnappyCompression": "snappy",
+    "kZlibCompression": "zlib",
+    "kBZip2Compression": "bz2",
+    "kLZ4Compression": "lz4",
+    "kLZ4HCCompression": "lz4hc",
+    "kZSTD": "zstd",
+}
+"""The names of the OPTIONS file."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -166,6 +178,29 @@ def read_options_file(path: str) -> dict[str, dict[str, str]]:
                 name, _, value = text.partition("=")
                 section[name.strip()] = value.strip()
     return families
+
+
+def options_written(written: Mapping[str, str]) -> ColumnFamilyOptions:
+    """The options that a family was made with, from its section; what that does not say is the default: bloom_bits."""
+    options: dict[str, Any] = {
+        field.name: written[field.name].removesuffix(".000000")
+        for field in attrs.fields(ColumnFamilyOptions)
+        if field.name in written and field.name != "compression"
+    }
+    if (compression := _COMPRESSION_WRITTEN.get(written.get("compression", ""))) is not None:
+        options["compression"] = compression
+    if (style := style_of(written)) is not None:
+        options["compaction"] = style
+    if style == "fifo":  # for which RocksDB turns these off
+        options = {name: value for name, value in options.items() if not name.startswith("level0_")}
+    if match := re.search(r"max_table_files_size=(\d+)", written.get("compaction_options_fifo", "")):
+        options["fifo_max_size"] = int(match[1])
+    if written.get("filter_policy", "nullptr") != "nullptr":
+        length = prefix_length_of(written)
+        options["bloom"] = "full" if length is None else "prefix"
+        if length is not None:
+            options["prefix_length"] = length
+    return ColumnFamilyOptions(**options)
 
 
 def style_of(options: Mapping[str, str]) -> str | None:

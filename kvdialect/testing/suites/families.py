@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import pytest
 
 from kvdialect import exc
@@ -84,6 +85,22 @@ class FamilySuite(Suite):
         assert list(backend.scan("d")) == []
         backend.batch_write(WriteBatch().put("d", b"k", b"in d").expect("d", b"k", None))
         assert (backend.get("a", b"k"), backend.get("d", b"k")) == (b"in a", b"in d")
+
+    def test_options_are_told_as_far_as_they_are_kept(self, open_store: OpenStore) -> None:
+        """Each option of a family must be the one it was made with, or the default where the store keeps none."""
+        made = ColumnFamilyOptions(bloom="prefix", prefix_length=7, write_buffer_size="3MiB", lmdb_tag=9)
+        backend = open_store([])
+        backend.create_column_family("tuned", made)
+        backend.create_column_family("plain")
+        told = backend.column_family_options("tuned")
+
+        plain = ColumnFamilyOptions()
+        for name in (field.name for field in attrs.fields(ColumnFamilyOptions)):
+            assert getattr(told, name) in (getattr(made, name), getattr(plain, name)), name
+        assert backend.column_family_options("plain") == plain
+        for name in ("kvdialect", "missing"):
+            with pytest.raises(exc.UnknownColumnFamily):
+                backend.column_family_options(name)
 
     def test_an_existing_family_is_not_created_again(self, backend: StorageBackend) -> None:
         """Creating a family of an existing name must raise ColumnFamilyExists and keep its data."""

@@ -24,6 +24,7 @@ CALLS: dict[str, Callable[[StorageBackend], object]] = {
     "batch_write": lambda backend: backend.batch_write(WriteBatch().put("a", b"k", b"v")),
     "snapshot": lambda backend: backend.snapshot(),
     "column_families": lambda backend: backend.column_families(),
+    "column_family_options": lambda backend: backend.column_family_options("a"),
     "create_column_family": lambda backend: backend.create_column_family("d"),
     "drop_column_family": lambda backend: backend.drop_column_family("a"),
     "flush": lambda backend: backend.flush(),
