@@ -21,8 +21,8 @@ shows the noise. Ratios of fill, memory and disk are to the row of 100,000.
 
 Targets: get at most 1.5 times that at 100,000, while the store fits memory, which is the cached one; nothing grows
 faster than log n. Beside the ratios stands that of the logarithms; what is above 1.5 times it is marked with an
-exclamation mark, but for the peak of the memory: the sampled reads touch more pages of a larger file. RocksDB's cache is
-anonymous memory, and bounded.
+exclamation mark, but for the peak of the memory: the sampled reads touch more pages of a larger file. RocksDB's cache
+is anonymous memory, and bounded.
 
     python benchmarks/growth.py            # to 3,000,000: about half an hour, and some 5 GB of disk
     python benchmarks/growth.py --quick    # to 100,000: about two minutes
