@@ -19,6 +19,7 @@ from pathlib import Path
 from reliability import (
     corruption,
     diskfull,
+    doors,
     failures,
     faultio,
     fuzzing,
@@ -41,6 +42,7 @@ ROWS: dict[int, tuple[Harness, dict[str, int], int]] = {
     3: (failures.run, {"lmdb": 100_000, "rocksdb": 100_000}, 60),
     4: (corruption.run, {"lmdb": 1_000, "rocksdb": 1_000}, 40),
     5: (diskfull.run, {"lmdb": 60, "rocksdb": 60}, 3),
+    6: (doors.run, {"memory": 100_000, "lmdb": 100_000, "rocksdb": 100_000}, 2_000),
     7: (histories.run, {"lmdb": 20_000, "rocksdb": 20_000}, 1_000),
     8: (lifetimes.run, {"memory": 1_000, "lmdb": 1_000, "rocksdb": 1_000}, 12),
     9: (fuzzing.run, {"any": 5_000_000}, 60_000),
