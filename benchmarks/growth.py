@@ -434,8 +434,9 @@ def markdown(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     machine = f"{report['cores']} cores and {report['memory'] / 2**30:.0f} GiB of memory"
     lines = [f"Measured on Python {report['python']}, {machine}, with {versions}.", ""]
-    for titles, *rows in tables(report):
-        lines += [f"| {' | '.join(titles)} |", "|---:|" + "---:|" * (len(titles) - 1)]
+    for table in tables(report):
+        titles, *rows = zip(*table, strict=True)  # a column for each size: there are fewer
+        lines += [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines.append("")
     return "\n".join([*lines, *verdicts(report), ""])
