@@ -199,20 +199,26 @@ class AsyncConnection(AdaptedConnection):
         Args:
             closed: called when that is done, on the connection's thread.
         """
-        threading.Thread(target=self._interrupt, args=(closed,), name="kvdialect-aio-interrupt").start()
-
-    def _interrupt(self, closed: Callable[[], None]) -> None:
-        """End what runs on the connection's thread, then the connection.
-
-        SQLite forgets an interruption that comes before its statement has begun, so it may take more than one.
-        """
-        idle = self._thread.submit(lambda: None)
-        while not idle.done():
-            self._connection.interrupt()
-            futures.wait([idle], timeout=_INTERRUPT_AGAIN)
+        idle = self._thread.submit(lambda: None)  # done when nothing of before runs any more
+        quiet = threading.Event()
+        self.later(quiet.wait)
         self.later(self._connection.close)
         self.later(closed)
         self._thread.shutdown(wait=False)
+        self._connection.interrupt()
+        try:
+            threading.Thread(target=self._interrupt, args=(idle, quiet), name="kvdialect-aio-interrupt").start()
+        except RuntimeError:
+            quiet.set()  # the interpreter ends, and starts no thread any more
+
+    def _interrupt(self, idle: futures.Future[None], quiet: threading.Event) -> None:
+        """Interrupt until nothing runs any more: SQLite forgets what comes before its statement has begun."""
+        try:
+            while not idle.done():
+                self._connection.interrupt()
+                futures.wait([idle], timeout=_INTERRUPT_AGAIN)
+        finally:
+            quiet.set()
 
 
 class AsyncModule(AsyncAdapt_dbapi_module):

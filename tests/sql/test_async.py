@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -453,6 +455,35 @@ def test_a_statement_cancelled_before_sqlite_runs_it(run, monkeypatch):
         return _gone(_threads)
 
     assert run(program)
+
+
+CANCELLED_AT_THE_END = """
+import asyncio, sys
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+async def main():
+    engine = create_async_engine(sys.argv[1])
+    async with engine.begin() as connection:
+        await connection.execute(text("create table t (id integer primary key, n int)"))
+        await connection.execute(text("insert into t (n) values (:n)"), [{"n": n} for n in range(3000)])
+    try:
+        async with asyncio.timeout(0.02):
+            async with engine.begin() as connection:
+                await connection.execute(text("update t set n = n + 1"))
+                await connection.execute(text("select count(*) from t, t as u, t as v"))
+    except TimeoutError:
+        print("cancelled")
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_ends_soon_after_a_cancelled_statement(url):
+    """No thread is left without what it needs as the interpreter ends."""
+    command = [sys.executable, "-c", CANCELLED_AT_THE_END, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cancelled\n", "")
 
 
 @pytest.mark.parametrize("pool", [AsyncAdaptedQueuePool, NullPool, StaticPool])
