@@ -70,6 +70,7 @@ def definition_of(table: sa.Table) -> TableDefinition:
                 f"{name}.{column.name} cannot be in a primary key: {kinds[column.name].allowed} has no order of bytes",
                 table=name, field=column.name,
             )  # fmt: skip
+    _refuse_unkept(table)
     indexes = [_index(table, index, kinds) for index in table.indexes]
     unique = [each for each in table.constraints if isinstance(each, sa.UniqueConstraint)]
     indexes += [_unique(table, constraint, kinds) for constraint in unique]
@@ -90,6 +91,30 @@ def definition_of(table: sa.Table) -> TableDefinition:
     return definition
 
 
+def _refuse_unkept(table: sa.Table) -> None:
+    """Refuse what a table of records does not keep: a constraint is enforced, or is not accepted."""
+    if table.schema is not None:
+        raise exc.NotSupportedError(
+            f"table {table.name} is in the schema {table.schema!r}; tables of records are in none (leave it out, or"
+            " make the table by SQL)",
+            table=table.name,
+        )
+    for constraint in table.constraints:
+        if isinstance(constraint, sa.CheckConstraint) and not constraint._type_bound:  # an Enum's own
+            raise exc.NotSupportedError(
+                f"table {table.name} has CHECK ({constraint.sqltext}); tables of records have no CHECK, those that SQL"
+                " makes do (give the field a validator, as in field(validator=attrs.validators.ge(0)), which holds for"
+                " objects; or make the table by SQL)",
+                table=table.name,
+            )
+        if isinstance(constraint, sa.UniqueConstraint) and (constraint.deferrable or constraint.initially):
+            raise exc.NotSupportedError(
+                f"a unique constraint of table {table.name} is deferrable; uniqueness is checked by each flush and each"
+                " statement (leave it out)",
+                table=table.name,
+            )
+
+
 def sorted_tables(metadata: sa.MetaData) -> list[sa.Table]:
     """The tables, each behind those it refers to; SQLAlchemy's own of this name warns where they do so in a circle."""
     tables = sorted(metadata.tables.values(), key=lambda table: table.key)
@@ -107,6 +132,13 @@ def _field(table: sa.Table, column: sa.Column[Any]) -> FieldDefinition:
         raise exc.NotSupportedError(
             f"{table.name}.{column.name} is a computed or identity column; the store has fields and autoincrement"
         )
+    collation = getattr(column.type, "collation", None)
+    if collation is not None and collation.upper() != "BINARY":
+        raise exc.NotSupportedError(
+            f"{table.name}.{column.name} has the collation {collation}; fields of records compare by code point"
+            " (leave it out, or make the table by SQL)",
+            table=table.name, field=column.name,
+        )  # fmt: skip
     info: FieldInfo | None = column.info.get(INFO)
     kind = info.kind if info is not None else kind_of(column.type)
     nullable = bool(column.nullable) and not column.primary_key
@@ -259,6 +291,7 @@ def _foreign_key(constraint: sa.ForeignKeyConstraint) -> ForeignKeyDefinition:
         ondelete=constraint.ondelete,
         onupdate=constraint.onupdate,
         name=_text(constraint.name) if constraint.name else None,
+        deferred=(constraint.initially or "").upper() == "DEFERRED",
     )
 
 

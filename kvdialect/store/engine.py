@@ -27,6 +27,7 @@ from kvdialect.store.building import BATCH_SIZE, Progress, create_indexes
 from kvdialect.store.catalog import REOPEN_KEY, Catalog, LiveCatalog, create_catalog
 from kvdialect.store.ddl import SchemaEditor
 from kvdialect.store.echo import EchoFlag, Logged, LoggedTransaction
+from kvdialect.store.links import Links, lower_name
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import ISOLATION_LEVELS, IsolationLevel, Transaction
 from kvdialect.store.verification import MOST_FINDINGS, Verification, repair, verify
@@ -127,6 +128,12 @@ class Engine(Logged):
             SchemaChanged: if it was dropped, or its fields are others.
         """
         return self._live.rebind(table)
+
+    def newly_referred(self, table: StoredTable, before: Catalog) -> bool:
+        """True if a table refers to this one now that did not under the catalog ``before``."""
+        name = lower_name(table.name)
+        known = {link.number for link in Links.within(before).to.get(name, ())}
+        return any(link.number not in known for link in Links.within(self.catalog).to.get(name, ()))
 
     def allocator(self, table: StoredTable) -> Allocator:
         """The allocator of a table's autoincrement ids: one for each table of this engine.

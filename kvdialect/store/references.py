@@ -2,7 +2,8 @@
 
 Who writes rows tells of them (:meth:`References.wrote`), and when a flush or a statement has written all of its rows,
 :meth:`References.settle` does what ``ON DELETE`` and ``ON UPDATE`` say and looks whether each row has its parent. What
-is there again by then is no error, RESTRICT included: a flush deletes children and parents in one.
+is there again by then is no error, RESTRICT included: a flush deletes children and parents in one. What is INITIALLY
+DEFERRED may be there again by the commit.
 
 Other transactions are kept out as at the SQL door, at either isolation level. The commit expects that each parent that
 was looked up is still there; where a parent goes, that the range of its children is as the snapshot has it (without
@@ -129,6 +130,8 @@ class References:
         self._came: dict[Reference, dict[Key, None]] = {}
         self._gone: deque[tuple[Reference, Key, Key | None]] = deque()
         self._written: list[Written] = []
+        self._waiting: dict[tuple[tuple[int, int], Key], None] = {}
+        """By the numbers of deferred foreign keys, what had no parent: the commit looks again."""
 
     def wrote(
         self,
@@ -193,13 +196,31 @@ class References:
                 reference, key, now = self._gone.popleft()
                 if self._act(reference, key, now):
                     left.setdefault(reference, {})[key] = None
-            for reference, keys in left.items():
-                self._require_parents(reference, list(keys))
-            for reference, keys in self._came.items():
-                self._require_parents(reference, list(keys))
+            for noted in (left, self._came):
+                for reference, keys in noted.items():
+                    if reference.link.key.deferred:
+                        self._wait(reference, list(keys))
+                    else:
+                        self._require_parents(reference, list(keys))
             return self._written
         finally:
             self.forget()
+
+    def _wait(self, reference: Reference, keys: list[Key]) -> None:
+        """Leave it to the commit to look for parents that are not there; a rollback needs no word of it."""
+        for key in self._missing(reference, keys):
+            self._waiting[reference.link.number, key] = None
+        if self._waiting and self._check_commit not in self._txn.checks:
+            self._txn.checks.append(self._check_commit)
+
+    def _check_commit(self) -> None:
+        numbered = Links.within(self._catalog()).numbered
+        noted: dict[tuple[int, int], list[Key]] = {}
+        for number, key in self._waiting:
+            noted.setdefault(number, []).append(key)
+        for number, keys in noted.items():
+            if number in numbered:  # else the referring table was dropped
+                self._require_parents(self._reference(numbered[number]), keys)
 
     def forget(self) -> None:
         """What was told of is undone."""
@@ -263,6 +284,9 @@ class References:
             return False  # it is there again
         said = reference.link.key.ondelete if now is None else reference.link.key.onupdate
         action = (said or "NO ACTION").upper()
+        if action == "RESTRICT" and reference.link.key.deferred:
+            self._require_parents(reference, [key])  # it never waits for the commit
+            return False
         if action not in _ACTING:
             return True
         pairs = list(self._children(reference, key))

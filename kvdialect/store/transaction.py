@@ -48,6 +48,10 @@ class Store(Protocol):
     backend: StorageBackend
 
     @property
+    def catalog(self) -> object:
+        """The catalog that this process works with; another object whenever it has changed."""
+
+    @property
     def version_raw(self) -> bytes | None:
         """The schema version as it is stored, of the catalog that this process works with."""
 
@@ -56,6 +60,9 @@ class Store(Protocol):
 
     def rebind(self, table: StoredTable) -> StoredTable:
         """The same table under the catalog as it is now; SchemaChanged if its fields are others."""
+
+    def newly_referred(self, table: StoredTable, before: Any) -> bool:
+        """True if a table refers to this one now that did not under the catalog ``before``."""
 
 
 class _Range:
@@ -106,6 +113,7 @@ class Transaction:
                 f"isolation_level={isolation_level!r} is unknown; allowed: {', '.join(ISOLATION_LEVELS)}"
             )
         self.store = store
+        self._catalog = store.catalog
         self._on_snapshot = on_snapshot
         self.isolation_level = isolation_level
         self.serializable = isolation_level == "SERIALIZABLE"
@@ -541,12 +549,33 @@ class Transaction:
         return conflict or self.store.version_raw != version
 
     def _adopt_schema(self, reindex: Reindex) -> None:
-        """Adopt a catalog that has changed since the rows were written: they stay, index entries are made anew."""
+        """Adopt a catalog that has changed since the rows were written: they stay, index entries are made anew.
+
+        Raises:
+            ConflictError: if a table refers by now to one of whose rows some were deleted or changed.
+        """
+        before, self._catalog = self._catalog, self.store.catalog
+        if before is not self._catalog:
+            self._refuse_newly_referred(before)
         for name, table in list(self.tables.items()):
             now = self.store.rebind(table)
             if now is not table:
                 reindex(self, table, now)
                 self.tables[name] = now
+
+    def _refuse_newly_referred(self, before: object) -> None:
+        for table in self.tables.values():
+            if self.store.newly_referred(table, before) and any(
+                value is not None and key.startswith(table.prefix)
+                for key, value in self.base.get(table.family, {}).items()
+            ):
+                raise exc.ConflictError(
+                    f"another table refers to {table.name} by now, and this transaction has deleted or changed rows of"
+                    " that (run it again)",
+                    cf=RESERVED_FAMILY,
+                    key=VERSION_KEY,
+                    table=table.name,
+                )
 
     def close(self) -> None:
         """End the transaction; what is pending is lost. Harmless when it is over already."""

@@ -86,6 +86,17 @@ class Coded:
 
 
 @mapped(models)
+class Late:
+    """Refers to a parent that may come until the commit."""
+
+    __tablename__ = "late"
+    id: Mapped[int] = field(primary_key=True)
+    parent_id: Mapped[int | None] = field(
+        ForeignKey("parents.id", deferrable=True, initially="DEFERRED"), default=None, index=True
+    )
+
+
+@mapped(models)
 class Tree:
     __tablename__ = "trees"
     id: Mapped[int] = field(primary_key=True)
@@ -507,6 +518,55 @@ def _by_objects(session, cls, what, values):
         for name, value in ({"id": values["to"]} if what == "move" else _others(values)).items():
             setattr(found, name, value)
     session.flush()
+
+
+def test_a_deferred_foreign_key_waits_for_the_commit(engine):
+    """At both doors; a savepoint that is rolled back takes parents and children along."""
+    with Session(engine) as session:
+        session.add(Late(1, 50))
+        session.flush()
+        session.add(Parent(50))
+        session.commit()
+
+        session.add(Late(2, 51))
+        session.flush()
+        with pytest.raises(exc.IntegrityError, match="parent_id=51"):
+            session.commit()
+        assert session.get(Late, 2) is None
+
+        session.add(Late(3, 52))
+        session.flush()
+        with session.begin_nested() as nested:
+            session.add(Parent(52))
+            session.flush()
+            nested.rollback()
+        with pytest.raises(exc.IntegrityError, match="parent_id=52"):
+            session.commit()
+
+        with session.begin_nested() as nested:
+            session.add(Late(4, 53))
+            session.flush()
+            nested.rollback()
+        session.commit()
+
+        session.delete(session.get_one(Parent, 50))
+        session.flush()
+        session.add(Parent(50))
+        session.commit()
+        session.delete(session.get_one(Parent, 50))
+        session.flush()
+        with pytest.raises(exc.IntegrityError, match="parent_id=50"):
+            session.commit()
+
+        session.connection().execute(text("INSERT INTO late VALUES (5, 54)"))
+        session.add(Parent(54))
+        session.commit()
+        session.add(Late(6, 55))
+        session.flush()
+        session.connection().execute(text("INSERT INTO parents VALUES (55, NULL)"))
+        session.commit()
+        assert {each.id: each.parent_id for each in session.scan(Late)} == {1: 50, 5: 54, 6: 55}
+    assert engine.verify(apart=False).ok
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Annotated
 import attrs
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Index, select
+from sqlalchemy import Index, UniqueConstraint, select
 
 from kvdialect import (
     Bytes32,
@@ -345,6 +345,34 @@ def test_a_bad_declaration_says_what_is_wrong(namespace, words):
     """An ArgumentError when the class is mapped, and never later."""
     with pytest.raises((exc.ArgumentError, sa.exc.ConstraintColumnNotFoundError), match=words):
         _declare(**namespace)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "args", "words"),
+    [
+        (int, (sa.CheckConstraint("b >= 0"),), r"table t has CHECK \(b >= 0\)"),
+        (int, (sa.CheckConstraint(sa.column("b") >= 0),), "table t has CHECK"),
+        (
+            int,
+            (UniqueConstraint("b", deferrable=True, initially="DEFERRED"),),
+            "of table t is deferrable",
+        ),
+        (int, ({"schema": "other"},), "schema 'other'"),
+        (Annotated[str, sa.String(collation="NOCASE")], (), r"t\.b has the collation NOCASE"),
+    ],
+)
+def test_what_a_table_of_records_does_not_keep_is_refused(annotation, args, words):
+    """A constraint that is accepted is enforced."""
+    annotations = {"a": int, "b": annotation}
+    with pytest.raises(exc.NotSupportedError, match=words):
+        _declare(__tablename__="t", __annotations__=annotations, a=field(primary_key=True), __table_args__=args)
+
+
+def test_what_an_enum_checks_itself_is_no_check_constraint():
+    """SQLAlchemy makes one of it on demand; the store takes members only anyway."""
+    annotations = {"a": int, "b": Annotated[str, sa.Enum("x", "y", create_constraint=True)]}
+    made = _declare(__tablename__="t", __annotations__=annotations, a=field(primary_key=True))
+    assert record_of(made).definition.names == ("a", "b")
 
 
 def test_a_record_is_not_derived_from_a_record():

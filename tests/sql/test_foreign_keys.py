@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sql_consistency import check_sql_consistency
 from twins import Twins
 
-from kvdialect import Bytes32, Mapped, UInt64, create_engine, exc, field, mapped, registry
+from kvdialect import Bytes32, Mapped, Session, UInt64, create_engine, exc, field, mapped, registry
 from kvdialect.dialect import dbapi
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import commit
@@ -44,6 +44,18 @@ class Book:
         sa.ForeignKey("authors.id", ondelete="CASCADE", onupdate="CASCADE"), default=None, index=True
     )
     press: Mapped[str | None] = field(sa.ForeignKey("authors.name", ondelete="SET NULL"), default=None)
+
+
+lone = registry()
+
+
+@mapped(lone)
+class LoneParent:
+    """A table to which none refers yet."""
+
+    __tablename__ = "parents"
+    id: Mapped[int] = field(primary_key=True)
+    name: Mapped[str | None] = None
 
 
 @pytest.fixture
@@ -762,3 +774,46 @@ def test_random_statements(twins, seed):
                 else:
                     twins.run(statement)
                 twins.same(*schema.tables)
+
+
+@pytest.mark.parametrize("level", ["SNAPSHOT", "SERIALIZABLE"])
+@pytest.mark.parametrize("door", ["sql", "session"])
+@pytest.mark.parametrize(
+    ("statement", "conflicts"),
+    [
+        ("DELETE FROM parents WHERE id = 1", True),
+        ("UPDATE parents SET id = 77 WHERE id = 1", True),
+        ("INSERT INTO parents VALUES (9, NULL)", False),
+    ],
+)
+def test_a_table_that_comes_to_refer_to_what_goes(store, level, door, statement, conflicts):
+    """A table is made, and a row of it, that refers to what a transaction deletes which knows nothing of that table."""
+    lone.create_all(store)
+    with store.sqlalchemy().begin() as connection:
+        connection.exec_driver_sql("INSERT INTO parents VALUES (1, 'a'), (2, 'b')")
+    deleting, referring = store.sqlalchemy(isolation_level=level).connect(), store.sqlalchemy().connect()
+    session = Session(store, isolation_level=level, foreign_keys=True)
+    if door == "sql":
+        deleting.exec_driver_sql(statement)
+    elif statement.startswith("INSERT"):
+        session.add(LoneParent(9))
+        session.flush()
+    elif statement.startswith("DELETE"):
+        session.delete(session.get_one(LoneParent, 1))
+        session.flush()
+    else:
+        session.execute(sa.update(LoneParent).where(LoneParent.id == 1).values(id=77))
+    referring.exec_driver_sql("CREATE TABLE late (parent INTEGER NOT NULL REFERENCES parents (id))")
+    referring.exec_driver_sql("INSERT INTO late VALUES (1)")
+    referring.commit()
+
+    commit_it = deleting.commit if door == "sql" else session.commit
+    if conflicts:
+        with pytest.raises((sa.exc.OperationalError, exc.ConflictError), match="refers to parents by now"):
+            commit_it()
+    else:
+        commit_it()
+    orphans = "SELECT count(*) FROM late LEFT JOIN parents ON parents.id = late.parent WHERE parents.id IS NULL"
+    assert referring.exec_driver_sql(orphans).scalar() == 0
+    for each in (deleting, referring, session):
+        each.close()
