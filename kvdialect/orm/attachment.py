@@ -12,7 +12,7 @@ from kvdialect.orm import cascades
 from kvdialect.orm.identity import Tracker, named
 from kvdialect.orm.unitofwork import refuse_foreign
 from kvdialect.schema.records import required_object, required_record
-from kvdialect.schema.related import is_stored
+from kvdialect.schema.related import is_stored, was_deleted
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -94,7 +94,12 @@ def add(session: Session, instance: Any, *, cascade: bool = True) -> None:
 
 
 def _add_related(session: Session, instance: Any) -> None:
-    for other in cascades.reached(instance, "save-update"):
+    """Add what an object leads to; not past what is in the session already, or was deleted."""
+
+    def settled(other: Any) -> bool:
+        return was_deleted(other) or contains(session, other)
+
+    for other in cascades.reached(instance, "save-update", stop=settled):
         add(session, other, cascade=False)
 
 
@@ -112,6 +117,8 @@ def delete(session: Session, instance: Any) -> None:
     if is_gone(session, instance):
         return
     others = cascades.doomed(session, instance) if record.relationships else ()
+    if is_gone(session, instance):
+        return  # an earlier deletion was flushed as these were looked for
     session.work.deleted[id(instance)] = instance
     for other in others:
         if id(other) in session.work.new:

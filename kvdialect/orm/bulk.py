@@ -176,8 +176,9 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
             moved.append(key)
             if auto is not None and type(row[auto]) is int:
                 session.engine.allocator(table).observe(row[auto])
-    _written(session, table, changes, len(moved))
-    follow_statement(session, txn, table, [key for key, _, _ in changes.changed], moved)
+    inserted = _written(session, table, changes, len(moved))
+    moves = dict(zip(moved, [key for key, _ in inserted], strict=True))
+    follow_statement(session, txn, table, [key for key, _, _ in changes.changed], [], moves)
     return WriteResult(len(matches))
 
 
@@ -221,7 +222,7 @@ def _written(session: Session, table: StoredTable, changes: RowChanges, moved: i
         raise
     txn.release(savepoint)
     for each in done:
-        follow_statement(session, txn, each.table, each.changed, each.gone)
+        follow_statement(session, txn, each.table, each.changed, each.gone, each.moved)
     return inserted
 
 

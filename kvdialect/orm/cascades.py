@@ -7,7 +7,7 @@ get their ids, and foreign keys get the values of the keys that they are to equa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -36,13 +36,19 @@ def _loaded(instance: Any, cascade: str) -> Iterator[Any]:
             yield from members(value)
 
 
-def reached(instance: Any, cascade: str) -> list[Any]:
-    """All objects that a cascade reaches from one, as far as they are loaded; itself not."""
+def reached(instance: Any, cascade: str, *, stop: Callable[[Any], bool] = lambda _: False) -> list[Any]:
+    """All objects that a cascade reaches from one, as far as they are loaded; itself not.
+
+    Args:
+        instance: where it begins.
+        cascade: its name.
+        stop: whether an object is left out, with what is only reached by it.
+    """
     found: dict[int, Any] = {id(instance): instance}
     waiting = [instance]
     while waiting:
         for other in _loaded(waiting.pop(), cascade):
-            if id(other) not in found:
+            if id(other) not in found and not stop(other):
                 found[id(other)] = other
                 waiting.append(other)
     del found[id(instance)]

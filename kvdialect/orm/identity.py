@@ -36,6 +36,11 @@ class Tracker(dict[int, Any]):
         if self.session is not None and instance._kv is not self:
             self.session.add(instance)
 
+    def let_go(self, instance: Any) -> None:
+        """An object that was added, and is not stored yet, is an orphan: it is none of the session's any more."""
+        if self.session is not None and id(instance) in self.session.work.new:
+            self.session.expunge(instance)
+
 
 class IdentityMap:
     """The objects of one record class in a session.
@@ -44,14 +49,15 @@ class IdentityMap:
     the cost of loading an object.
     """
 
-    __slots__ = ("kept", "limit", "live", "stale")
+    __slots__ = ("kept", "kept_before", "limit", "live", "stale")
 
     def __init__(self) -> None:
         self.live: dict[bytes, ref[Any]] = {}
         self.stale: dict[bytes, ref[Any]] = {}
         self.limit = _LIMIT
-        # Objects that can change without __setattr__ are held until the transaction ends, or the change were lost.
+        # Objects that can change without __setattr__ are held until the next transaction ends, or the change were lost.
         self.kept: dict[bytes, Any] = {}
+        self.kept_before: dict[bytes, Any] = {}
 
     def get(self, key: bytes) -> Any:
         """The live object of a key, or None."""
@@ -74,7 +80,7 @@ class IdentityMap:
             self.live = {}
         else:
             self.stale, self.live = self.live, {}
-        self.kept.clear()
+        self.kept, self.kept_before = {}, self.kept
         if len(self.stale) > self.limit:
             self.purge()
 
@@ -87,6 +93,7 @@ class IdentityMap:
     def discard(self, key: bytes) -> Any:
         """Forget a key; return its object, or None."""
         self.kept.pop(key, None)
+        self.kept_before.pop(key, None)
         found = self.live.pop(key, None) or self.stale.pop(key, None)
         return None if found is None else found()
 

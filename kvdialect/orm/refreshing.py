@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
 
 from kvdialect.orm.identity import named
 from kvdialect.schema.records import required_record
-from kvdialect.schema.related import related_of
+from kvdialect.schema.related import forget_loaded
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
 
@@ -23,16 +24,20 @@ def refresh(session: Session, instance: Any, attribute_names: Iterable[str] | No
     mapper = persistent(session, instance)
     session._check_usable()
     names = None if attribute_names is None else _columns(mapper, instance, attribute_names)
+    # What is pending on it is given up before the flush, or that would write it.
     if names is None:
         session.tracker.pop(id(instance), None)
+        mapper.loading.fill(instance, instance._key, instance._raw)
+    else:
+        _set_attributes(mapper, instance, instance._raw, names)
     session._autoflush()
     raw = session._autobegin().get(mapper.table.name, instance._key)
     if raw is None:
         raise sa_exc.InvalidRequestError(f"Could not refresh instance {named(instance)}")
-    if names is None:
-        mapper.loading.fill(instance, instance._key, raw)
-    else:
+    if names is not None and (id(instance) in session.tracker or mapper.identity.get(instance._key) is instance):
         _set_attributes(mapper, instance, raw, names)
+        return
+    mapper.loading.fill(instance, instance._key, raw)  # of an earlier transaction: all of it, or the rest were stale
     session.enter(mapper, instance)
 
 
@@ -47,6 +52,7 @@ def expire(session: Session, instance: Any, attribute_names: Iterable[str] | Non
     mapper.loading.fill(instance, key, raw)
     identity = mapper.identity
     identity.kept.pop(key, None)
+    identity.kept_before.pop(key, None)
     found = identity.live.pop(key, None)
     if found is not None:
         identity.stale[key] = found
@@ -55,11 +61,8 @@ def expire(session: Session, instance: Any, attribute_names: Iterable[str] | Non
 def _columns(mapper: Mapper, instance: Any, names: Iterable[str]) -> list[str]:
     """The columns among names; relationships among them are unknown again, until ``Session.load``."""
     names = list(names)
-    related = related_of(instance)
     for name in mapper.record.relationships.keys() & set(names):
-        if related is not None:
-            related.values.pop(name, None)
-            related.before.pop(name, None)
+        forget_loaded(instance, name)
     return [name for name in names if name not in mapper.record.relationships]
 
 
@@ -78,9 +81,10 @@ def persistent(session: Session, instance: Any) -> Mapper:
         sqlalchemy.exc.InvalidRequestError: if it is not.
     """
     required_record(instance)
-    if instance._kv is not session.tracker or instance._key is None:
+    mapper = session._mapper(type(instance)) if instance._kv is session.tracker else None
+    if mapper is None or instance._key is None or mapper.identity.held(instance._key) is not instance:
         raise sa_exc.InvalidRequestError(f"Instance {named(instance)} is not persistent within this Session")
-    return session._mapper(type(instance))
+    return mapper
 
 
 # ------------------------------------------------------------------------------------------------ what was undone
@@ -142,9 +146,23 @@ def follow(session: Session, txn: Transaction, journal: Iterable[tuple[dict[Any,
 
 
 def follow_statement(
-    session: Session, txn: Transaction, table: StoredTable, changed: Iterable[bytes], gone: Iterable[bytes]
+    session: Session,
+    txn: Transaction,
+    table: StoredTable,
+    changed: Iterable[bytes],
+    gone: Iterable[bytes],
+    moved: Mapping[bytes, bytes] = MappingProxyType({}),
 ) -> None:
-    """Let the session's objects follow what an update or delete of its own has written."""
+    """Let the session's objects follow what an update or delete of its own has written.
+
+    Args:
+        session: whose objects they are.
+        txn: its transaction.
+        table: what was written to.
+        changed: keys of the records that were changed.
+        gone: keys of those that were deleted.
+        moved: keys of those that have another key now, and that.
+    """
     for mapper in set(session._mappers.values()):
         if mapper.table.name != table.name:
             continue
@@ -163,3 +181,13 @@ def follow_statement(
                 session.work.levels[-1].note(instance, mapper)
                 session.work.levels[-1].departed = True
             identity.discard(key)
+        movers = [(identity.held(key), key, now) for key, now in moved.items()]
+        for instance, key, _ in movers:
+            if instance is not None:
+                session.work.levels[-1].note(instance, mapper)
+            identity.discard(key)
+        for instance, _, key in movers:
+            raw = None if instance is None else txn.get(table.name, key)
+            if raw is not None:
+                mapper.loading.fill(instance, key, raw)
+                session.enter(mapper, instance)

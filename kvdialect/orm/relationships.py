@@ -269,8 +269,13 @@ def load_one(session: Session, instances: Sequence[Any], relationship: Relations
     wanted = list(dict.fromkeys(key for key in keys if None not in key))
     found = find(session, session._mapper(way.target.cls), way.remote, wanted) if wanted else {}
     inverse = relationship.inverse
+    # What the transaction has written may be undone, and then what was loaded of it is wrong.
+    pending = session._autobegin().changes
+    noted = session.work.levels[-1].loaded
     for instance, key in zip(instances, keys, strict=True):
         others = found.get(key, [])
+        if pending:
+            noted.append((instance, relationship.name))
         if relationship.many:
             put_loaded(instance, relationship, _in_order(relationship, others))
         else:
@@ -284,6 +289,8 @@ def load_one(session: Session, instances: Sequence[Any], relationship: Relations
         if inverse is not None and inverse.to_parent:
             for other in others:
                 put_loaded(other, inverse, instance)
+                if pending:
+                    noted.append((other, inverse.name))
 
 
 @functools.cache

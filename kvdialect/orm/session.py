@@ -30,6 +30,7 @@ from kvdialect.orm.transactions import NestedTransaction, SessionTransaction
 from kvdialect.orm.unitofwork import Level, Mapper, UnitOfWork
 from kvdialect.schema.clauses import unsupported
 from kvdialect.schema.records import Record, required_record
+from kvdialect.schema.related import DELETED
 from kvdialect.schema.rows import IndexCodec
 from kvdialect.storage.batch import Deletion
 from kvdialect.storage.contract import Snapshot
@@ -504,7 +505,8 @@ class Session(EventTarget):
         Args:
             entity: a record class.
             ident: the value of its primary key; a tuple, or a dict by name, where that has several columns.
-            populate_existing: refresh an object that the session has already, discarding its pending changes.
+            populate_existing: refresh an object that the session has already. What is pending is flushed first, or with
+                ``no_autoflush`` discarded.
             with_for_update: let the commit fail with ConflictError if the record is changed meanwhile, even if this
                 transaction only reads it.
             execution_options: ``{"populate_existing": True}``, as SQLAlchemy has it.
@@ -578,7 +580,7 @@ class Session(EventTarget):
         found = mapper.identity.stale.pop(key, None)
         instance = None if found is None else found()
         if instance is not None and id(instance) not in self.tracker:
-            self.make_transient(instance)
+            self.make_transient(instance, deleted=True)
 
     def get_one(self, entity: type[T], ident: Any, **options: Any) -> T:
         """As :meth:`get`, for a record that must be there.
@@ -601,6 +603,9 @@ class Session(EventTarget):
         missing = [key for key, instance in held.items() if instance is None and key is not None]
         raws = txn.multi_get(mapper.table.name, missing) if missing else []
         pairs = [(key, raw) for key, raw in zip(missing, raws, strict=True) if raw is not None]
+        for key, raw in zip(missing, raws, strict=True):
+            if raw is None:
+                self._forget(mapper, key)
         held.update(zip([key for key, _ in pairs], self.loader(mapper)(pairs), strict=True))
         return [held[key] for key in keys]
 
@@ -847,10 +852,15 @@ class Session(EventTarget):
             identity.kept[instance._key] = instance
             self.has_mutable = True
 
-    def make_transient(self, instance: Any) -> None:
-        """Make an object one that no session knows; it keeps its values."""
-        for slot in ("_kv", "_key", "_raw"):
-            object.__setattr__(instance, slot, None)
+    def make_transient(self, instance: Any, *, deleted: bool = False) -> None:
+        """Make an object one that no session knows; it keeps its values.
+
+        Args:
+            instance: the object.
+            deleted: its record is gone: who adds what refers to it does not add it.
+        """
+        for slot, value in (("_kv", None), ("_key", None), ("_raw", DELETED if deleted else None)):
+            object.__setattr__(instance, slot, value)
 
     def loader(self, mapper: Mapper, *, populate_existing: bool = False, all_pairs: bool = False) -> Any:
         """``load(pairs) -> objects``, through the identity map.

@@ -17,10 +17,11 @@ from kvdialect.orm.identity import IdentityMap
 from kvdialect.orm.loading import Loading
 from kvdialect.orm.refreshing import follow_statement
 from kvdialect.schema.declared import sorted_tables
+from kvdialect.schema.related import forget_loaded
 from kvdialect.schema.rows import Pair
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import Transaction
-from kvdialect.store.writer import RowChanges, write_rows
+from kvdialect.store.writer import RowChanges, duplicate_key, write_rows
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -44,12 +45,14 @@ class Level:
         touched: what objects were, by ``id``.
         arrived: those that were new and are stored now, by ``id``, which need no more than that.
         departed: records were deleted, so that objects may have to be let go of when the level succeeds.
+        loaded: relationships, by object and name, that were loaded from what is not committed.
     """
 
     savepoint: int | None = None
     touched: dict[int, Before] = attrs.field(factory=dict)
     arrived: dict[Mapper, dict[int, Any]] = attrs.field(factory=dict)
     departed: bool = False
+    loaded: list[tuple[Any, str]] = attrs.field(factory=list)
 
     def knows(self, ident: int) -> bool:
         """Whether the object with this ``id`` was noted."""
@@ -77,6 +80,7 @@ class Level:
         for mapper, instances in self.arrived.items():
             outer.note_new(list(instances.values()), mapper)
         outer.departed = outer.departed or self.departed
+        outer.loaded += self.loaded
 
 
 class Mapper:
@@ -159,7 +163,7 @@ class UnitOfWork:
             self._flush_group(txn, mapper, groups[mapper], check=check)
         if session.references is not None:
             for done in session.references.settle():
-                follow_statement(session, txn, done.table, done.changed, done.gone)
+                follow_statement(session, txn, done.table, done.changed, done.gone, done.moved)
         self.new.clear()
         self.deleted.clear()
         session.tracker.clear()
@@ -194,6 +198,8 @@ class UnitOfWork:
         rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
         rows.new += [values(instance) for instance in group.new]
         written, updated = write_rows(txn, mapper.table, rows, check=check)
+        if not check:
+            self._refuse_held(txn, mapper, written, rows.gone)
         if session.references is not None:
             session.references.wrote(mapper.table, rows, written, updated, moved)
         for instance in group.deleted:
@@ -218,6 +224,23 @@ class UnitOfWork:
             session.enter(mapper, instance)
         if group.new:
             self._enter_new(mapper, group.new, written[moved:])
+
+    def _refuse_held(self, txn: Transaction, mapper: Mapper, written: list[Pair], gone: list[Pair]) -> None:
+        """Look for duplicates among the records that the session has objects of: a new one must not take their place.
+
+        Raises:
+            IntegrityError: if there is one.
+        """
+        identity, table = mapper.identity, mapper.table
+        keys = [key for key, _ in written]
+        if identity.stale.keys().isdisjoint(keys) and identity.live.keys().isdisjoint(keys):
+            return
+        leaving = {key for key, _ in gone}
+        held = [key for key in keys if key not in leaving and identity.held(key) is not None]
+        stored = {key: raw for key in held if (raw := txn.get_base(table.family, key)) is not None}
+        txn.expected(table.family).update(stored)  # a rollback asks it what was there
+        for key in stored:
+            raise duplicate_key(table, key)
 
     def _enter_new(self, mapper: Mapper, instances: list[Any], pairs: list[Pair]) -> None:
         """New objects are those of the records that were written of them: note and enter, many at once."""
@@ -249,6 +272,8 @@ class UnitOfWork:
                 self._take_out(mapper, instance)
                 if instance._kv is None or instance._kv.session in (session, None):  # else it is another's by now
                     session.make_transient(instance)
+        for instance, name in level.loaded:
+            forget_loaded(instance, name)
         for before in level.touched.values():
             self._take_out(before.mapper, before.instance)
         for before in level.touched.values():
@@ -285,7 +310,7 @@ class UnitOfWork:
         if instance._kv is not self.session.tracker:
             return  # it was expunged
         if instance._key is None or mapper.identity.held(instance._key) is not instance:
-            self.session.make_transient(instance)
+            self.session.make_transient(instance, deleted=True)
 
 
 @attrs.define(slots=True)

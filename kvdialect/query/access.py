@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final
@@ -109,7 +110,7 @@ class RangeAccess(AccessNode):
         """The family's pairs in lists that grow, so that a few rows cost few reads and many cost little each."""
         pairs = self.pairs(run)
         if run.skip:
-            pairs = islice(pairs, run.skip, None)
+            pairs = islice(pairs, min(run.skip, sys.maxsize), None)
             run.skip = 0
         size = _FIRST_CHUNK if run.hint is None else max(1, min(run.hint, _LARGEST_CHUNK))
         figures = None if run.figures is None else run.of(self)

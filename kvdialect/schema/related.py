@@ -55,6 +55,15 @@ def is_stored(instance: Any) -> bool:
     return getattr(instance, "_key", None) is not None
 
 
+DELETED: Final = b""
+"""Stands where an object keeps its stored value, of one that no session knows since its record was deleted."""
+
+
+def was_deleted(instance: Any) -> bool:
+    """True for an object whose record was deleted, and that was not added again."""
+    return getattr(instance, "_key", None) is None and getattr(instance, "_raw", None) == DELETED
+
+
 def members(value: Any) -> tuple[Any, ...]:
     """The objects of a relationship's value, of either form."""
     if value is None or value is UNKNOWN:
@@ -236,6 +245,14 @@ def put_loaded(instance: Any, relationship: Relationship, value: Any) -> None:
         held.put(value)
 
 
+def forget_loaded(instance: Any, name: str) -> None:
+    """Have a relationship be unknown again."""
+    related = related_of(instance)
+    if related is not None:
+        related.values.pop(name, None)
+        related.before.pop(name, None)
+
+
 def _set_one(instance: Any, relationship: Relationship, value: Any) -> None:
     related = made_related(instance)
     old = related.values.get(relationship.name, UNKNOWN)
@@ -247,6 +264,10 @@ def _set_one(instance: Any, relationship: Relationship, value: Any) -> None:
     if inverse is not None:
         for gone in members(old):
             _take(gone, inverse, instance)
+            if not relationship.to_parent:
+                _orphaned(gone, relationship)
+            elif value is None:
+                _orphaned(instance, inverse)
         if value is not None:
             _give(value, inverse, instance)
     if value is not None:
@@ -265,6 +286,14 @@ def _went(owner: Any, relationship: Relationship, item: Any) -> None:
     inverse = relationship.inverse
     if inverse is not None:
         _take(item, inverse, owner)
+    _orphaned(item, relationship)
+
+
+def _orphaned(item: Any, relationship: Relationship) -> None:
+    """An object has lost its parent: one that is not stored yet is not to be stored, if it cannot be without one."""
+    tracker = getattr(item, "_kv", None)
+    if tracker is not None and "delete-orphan" in relationship.cascade and not is_stored(item):
+        tracker.let_go(item)
 
 
 def _give(instance: Any, relationship: Relationship, value: Any) -> None:

@@ -45,6 +45,9 @@ Inserts = tuple[list[Pair], list[tuple[dict[bytes, bytes], int]]]
 Move = tuple[int, tuple[Pair, ...], tuple[Pair, ...]]
 """The number of an index, its entries for a row before a change, and after."""
 
+_NOT_EMPTY: Final = "the engines have no empty key: give it a value, or let the key have a second column"
+"""What to do about a column of text or bytes that is empty, and a key or a unique index of its own."""
+
 
 class TableCodec:
     """The generated code of one table.
@@ -155,9 +158,9 @@ class TableCodec:
         """Return ``key`` if the storage layer takes it."""
         if not key or len(key) > KEY_LIMIT:
             what = "is empty" if not key else f"takes {len(key)} bytes"
+            advice = "shorten the column or store a digest of it" if key else _NOT_EMPTY
             raise exc.KeyTooLong(
-                f"the key of {self.named(identity)} {what}; keys are 1 to {KEY_LIMIT} bytes"
-                " (shorten the column or store a digest of it)",
+                f"the key of {self.named(identity)} {what}; keys are 1 to {KEY_LIMIT} bytes ({advice})",
                 table=self.definition.name, key=key, limit=KEY_LIMIT,
             )  # fmt: skip
         return key
@@ -559,9 +562,10 @@ class IndexCodec:
 
     def _too_long(self, row: Row, key: bytes) -> None:
         what = "is empty" if not key else f"takes {len(key)} bytes"
+        advice = "shorten the column, or index a digest of it" if key else _NOT_EMPTY
         raise exc.KeyTooLong(
             f"the entry of {self.table.named(self.table.identity(row))} in index {self.family} {what}; keys are 1 to"
-            f" {KEY_LIMIT} bytes (shorten the column, or index a digest of it)",
+            f" {KEY_LIMIT} bytes ({advice})",
             table=self.table.definition.name, index=self.family, key=key, limit=KEY_LIMIT,
         )  # fmt: skip
 

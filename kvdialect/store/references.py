@@ -41,11 +41,13 @@ class Written:
         table: the table.
         changed: keys of the records that were changed.
         gone: keys of those that went.
+        moved: keys of those that have another key now, and that.
     """
 
     table: StoredTable
     changed: list[bytes]
     gone: list[bytes]
+    moved: dict[bytes, bytes]
 
 
 @attrs.frozen(eq=False)
@@ -323,8 +325,10 @@ class References:
     def _write(self, table: StoredTable, changes: RowChanges, touched: list[bytes], moved: int) -> None:
         inserted, updated = write_rows(self._txn, table, changes)
         self.wrote(table, changes, inserted, updated, moved)
-        gone = {key for key, _ in changes.gone}
-        self._written.append(Written(table, [key for key in touched if key not in gone], list(gone)))
+        gone = [key for key, _ in changes.gone]
+        changed = [key for key in touched if key not in set(gone)]
+        moves = dict(zip(gone[:moved], [key for key, _ in inserted[:moved]], strict=True))
+        self._written.append(Written(table, changed, gone[moved:], moves))
 
     def _refuse_unless_empty(self, reference: Reference) -> None:
         """Rows of a table that SQL made are of SQL's values: only the SQL door knows which of them refer to a key."""

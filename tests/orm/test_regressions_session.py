@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Index, delete, event, func, insert, select, update
+from sqlalchemy import ForeignKey, Index, delete, event, func, insert, select, update
 from sqlalchemy import exc as sa_exc
 
-from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry
+from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry, relationship
 from kvdialect.schema.definition import IndexDefinition, IndexPart
 
 models = registry()
@@ -33,6 +33,31 @@ class Note:
     __tablename__ = "notes"
     id: int | None = field(primary_key=True, autoincrement=True)
     tags: list[str] = field(factory=list)
+
+
+@mapped(models)
+class Owner:
+    __tablename__ = "owners"
+    id: Mapped[int] = field(primary_key=True)
+    n: Mapped[int] = 0
+    pets: Mapped[list[Pet]] = relationship(back_populates="owner", cascade="all, delete-orphan")
+
+
+@mapped(models)
+class Pet:
+    __tablename__ = "pets"
+    id: Mapped[int] = field(primary_key=True)
+    owner_id: Mapped[int | None] = field(ForeignKey("owners.id", onupdate="CASCADE"), index=True, default=None)
+    owner: Mapped[Owner | None] = relationship(back_populates="pets")
+
+
+@mapped(models)
+class Tag:
+    """Its key moves with what it refers to."""
+
+    __tablename__ = "owner_tags"
+    owner_id: Mapped[int] = field(ForeignKey("owners.id", onupdate="CASCADE"), primary_key=True)
+    word: Mapped[str] = ""
 
 
 @pytest.fixture
@@ -529,3 +554,240 @@ def test_a_rollback_leaves_what_was_expunged_with_all_others(store):
     again.x = 5
     session.commit()
     assert rows(store)[1] == (5, 0)
+
+
+# ------------------------------------------------------------------------------------------ objects that were lost
+
+
+def test_a_duplicate_does_not_take_the_place_of_an_object(store):
+    """Nothing was read in the transaction, so that the commit would have found it; changes were lost from then on."""
+    with Session(store) as session:
+        item = session.get_one(Item, 1)
+        session.commit()
+        session.add(Item(1))
+        with pytest.raises(exc.IntegrityError):
+            session.commit()
+        assert item in session
+        item.y = 99
+        session.commit()
+        assert rows(store)[1] == (1, 99)
+
+
+def test_an_object_that_moves_onto_another_does_not_take_its_place(store):
+    with Session(store) as session:
+        first, second = session.get_one(Item, 1), session.get_one(Item, 2)
+        session.commit()
+        first.id = 2
+        with pytest.raises(exc.IntegrityError):
+            session.commit()
+        assert first in session
+        assert second in session
+        second.y = 7
+        session.commit()
+        first.id, second.id = 2, 1
+        session.commit()
+    assert {ident: values for ident, values in rows(store).items() if ident < 3} == {1: (2, 7), 2: (1, 0)}
+
+
+def test_an_object_follows_a_statement_that_moves_its_record(store):
+    with Session(store) as session:
+        item = session.get_one(Item, 5)
+        session.execute(update(Item).where(Item.id == 5).values(id=50))
+        assert session.get(Item, 50) is item
+        session.rollback()
+        assert (item.id, item in session) == (5, True)
+        session.execute(update(Item).where(Item.id > 3).values(id=Item.id + 1))
+        item.y = 3
+        session.commit()
+    assert {ident: values for ident, values in rows(store).items() if ident > 3} == {5: (4, 0), 6: (5, 3)}
+
+
+def test_an_object_follows_a_cascade_that_moves_its_record(store):
+    with Session(store, foreign_keys=True) as session:
+        session.add_all([Owner(1), Tag(1, "a")])
+        session.commit()
+        tag = session.get_one(Tag, 1)
+        session.execute(update(Owner).values(id=8))
+        assert (tag.owner_id, session.get(Tag, 8) is tag) == (8, True)
+        tag.word = "b"
+        session.commit()
+        assert [(each.owner_id, each.word) for each in session.scan(Tag)] == [(8, "b")]
+
+
+def test_refresh_refuses_what_was_deleted(store):
+    """It took the place of the new object of its key, whose changes were lost."""
+    with Session(store) as session:
+        old = session.get_one(Item, 1)
+        session.delete(old)
+        session.flush()
+        new = Item(1, y=7)
+        session.add(new)
+        session.flush()
+        for call in (session.refresh, session.expire):
+            with pytest.raises(sa_exc.InvalidRequestError, match="not persistent"):
+                call(old)
+        new.y = 55
+        session.commit()
+    assert rows(store)[1] == (0, 55)
+
+
+def test_a_list_that_is_changed_after_a_commit_is_stored_though_its_object_is_let_go(store):
+    with Session(store) as session:
+        session.add(Note(id=1))
+        session.commit()
+        note = session.get_one(Note, 1)
+        session.commit()
+        note.tags.append("x")
+        del note
+        session.commit()
+        assert session.get_one(Note, 1).tags == ["x"]
+
+
+def test_refresh_of_one_attribute_refreshes_an_object_of_an_earlier_transaction(store):
+    """The rest stayed as it was, and was taken for read: a commit conflicted with nobody."""
+    with Session(store) as session:
+        item = session.get_one(Item, 1)
+        session.commit()
+        with Session(store) as other, other.begin():
+            theirs = other.get_one(Item, 1)
+            theirs.x, theirs.y = 99, 98
+        session.refresh(item, ["x"])
+        assert (item.x, session.get_one(Item, 1).y) == (99, 98)
+        item.y = 7
+        session.commit()
+    assert rows(store)[1] == (99, 7)
+
+
+def test_refresh_discards_what_is_pending(store):
+    """It was flushed first: a change in place, and one of the attributes that were named."""
+    with Session(store) as session:
+        session.add(Note(id=1, tags=["kept"]))
+        session.commit()
+        note, item = session.get_one(Note, 1), session.get_one(Item, 1)
+        note.tags.append(5)
+        session.refresh(note)
+        item.x, item.y = 50, 60
+        session.refresh(item, ["x"])
+        assert (note.tags, item.x, item.y) == (["kept"], 1, 60)
+        session.commit()
+    assert rows(store)[1] == (1, 60)
+
+
+def test_get_many_lets_go_of_what_is_gone(store):
+    with Session(store) as session:
+        item = session.get_one(Item, 1)
+        session.commit()
+        with Session(store) as other, other.begin():
+            other.execute(delete(Item).where(Item.id == 1))
+        assert session.get_many(Item, [1]) == [None]
+        assert item not in session
+
+
+def test_an_offset_beyond_all_numbers(store):
+    with Session(store) as session:
+        assert session.scalars(select(Item).offset(2**70)).all() == []
+
+
+def test_an_empty_text_is_no_key(store):
+    with Session(store) as session:
+        session.add(Word(""))
+        with pytest.raises(exc.KeyTooLong, match=r"is empty; .* let the key have a second column"):
+            session.flush()
+
+
+# ------------------------------------------------------------------------------------------ relationships
+
+
+@pytest.fixture
+def session(store):
+    with Session(store) as session:
+        session.add(Owner(1, pets=[Pet(1), Pet(2)]))
+        session.commit()
+        yield session
+
+
+def pets(session):
+    return [(each.id, each.owner_id) for each in session.scan(Pet)]
+
+
+@pytest.mark.parametrize("end", ["nothing", "flush", "commit"])
+@pytest.mark.parametrize("then", ["add", "append", "refer"])
+def test_a_deletion_is_not_taken_back_by_a_cascade(session, end, then):
+    """The parent still has the child in its list; what is added goes no way through what the session has already."""
+    owner = session.get_one(Owner, 1)
+    session.load(owner, "pets")
+    session.delete(owner.pets[0])
+    if end != "nothing":
+        getattr(session, end)()
+    if then == "add" and end == "flush":
+        return  # it is an error of the program, as in SQLAlchemy
+    if then == "add":
+        session.add(owner)
+    elif then == "append":
+        owner.pets.append(Pet(3))
+    else:
+        session.add(Pet(3, owner=owner))
+    session.commit()
+    assert pets(session) == ([(2, 1)] if then == "add" else [(2, 1), (3, 1)])
+
+
+def test_what_is_kept_of_a_deleted_parent_does_not_bring_it_back(session):
+    owner = session.get_one(Owner, 1)
+    session.load(owner, "pets")
+    first = owner.pets[0]
+    session.delete(owner)
+    session.add(first)
+    session.commit()
+    assert pets(session) == [(1, None)]
+    assert session.get(Owner, 1) is None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_was_loaded_of_what_is_undone_is_to_be_loaded_again(session, nested):
+    """It stayed, and what had been rolled back was stored with the next change."""
+    owner = session.get_one(Owner, 1)
+    level = session.begin_nested() if nested else session
+    session.add(Pet(9, owner_id=1))
+    session.delete(session.get_one(Pet, 1))
+    session.flush()
+    session.load(owner, "pets")
+    assert [each.id for each in owner.pets] == [2, 9]
+    level.rollback()
+    with pytest.raises(sa_exc.InvalidRequestError, match="is not loaded"):
+        _ = owner.pets
+    session.load(owner, "pets")
+    owner.pets.append(Pet(10))
+    session.commit()
+    assert pets(session) == [(1, 1), (2, 1), (10, 1)]
+
+
+@pytest.mark.parametrize("how", ["remove", "set to None"])
+def test_an_orphan_that_is_not_stored_yet_is_not_stored(session, how):
+    owner = session.get_one(Owner, 1)
+    session.load(owner, "pets")
+    pet = Pet(5, owner=owner)
+    session.add(pet)
+    if how == "remove":
+        owner.pets.remove(pet)
+    else:
+        pet.owner = None
+    assert pet not in session
+    session.commit()
+    assert pets(session) == [(1, 1), (2, 1)]
+
+
+def test_parents_and_their_children_are_deleted_in_any_order(session):
+    session.add(Owner(2, pets=[Pet(7)]))
+    session.commit()
+    for each in [*session.scan(Owner), *session.scan(Pet)]:
+        session.delete(each)
+    session.commit()
+    assert (pets(session), list(session.scan(Owner))) == ([], [])
+
+
+def test_a_child_is_deleted_twice(session):
+    pet = session.get_one(Pet, 1)
+    session.delete(pet)
+    session.delete(pet)
+    session.commit()
+    assert pets(session) == [(2, 1)]
