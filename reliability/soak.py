@@ -29,6 +29,7 @@ models = registry()
 RECORDS = 1500
 OWNERS = 13
 SAMPLES = 90
+LEAKED = 300
 _LITTLE = 0.25
 _SMALL = ColumnFamilyOptions(write_buffer_size="1MiB")
 _OPTIONS = {
@@ -140,6 +141,7 @@ def _loaded(engine: str, path: Path, seconds: int, seed: int, leak: Callable[[En
 
 
 def _load(url: str, seconds: int, seed: int, leak: Callable[[Engine], object] | None) -> Told:
+    began = time.monotonic()
     told = Told([], dict.fromkeys(WORKS, 0) | {"conflicts": 0, "rows verified": 0}, [])
     kept: list[object] = []
     stop = threading.Event()
@@ -165,8 +167,8 @@ def _load(url: str, seconds: int, seed: int, leak: Callable[[Engine], object] | 
                         if not isinstance(error.orig, exc.ConflictError):
                             raise
                         told.done["conflicts"] += 1
-                    if leak is not None and rng.random() < 0.2 and len(kept) < 300:
-                        kept.append(leak(engine))
+                    if leak is not None and len(kept) < LEAKED * (time.monotonic() - began) / seconds:
+                        kept.append(leak(engine))  # evenly: on a fast machine it would be over soon, and level off
             except BaseException:
                 told.errors.append(traceback.format_exc(limit=-4))
                 stop.set()

@@ -112,6 +112,10 @@ _decoder: Final = msgspec.json.Decoder(_Entry)
 _head_decoder: Final = msgspec.json.Decoder(_Head)
 
 
+_DAMAGE: Final = (ValueError, TypeError, KeyError, RecursionError)
+"""What is raised by code that is given what it does not expect."""
+
+
 @attrs.frozen(eq=False)
 class TableEntry:
     """A table in the catalog.
@@ -142,10 +146,24 @@ class TableEntry:
 
     @property
     def table(self) -> StoredTable:
-        """The table with its generated code, which is made when it is first asked for."""
+        """The table with its generated code, which is made when it is first asked for.
+
+        Raises:
+            Corruption: if the catalog's entry is damaged so that there can be none.
+        """
         with self._lock:
             if not self._made:
-                self._made.append(StoredTable(self.definition, self.history))
+                try:
+                    self._made.append(StoredTable(self.definition, self.history))
+                except (exc.ArgumentError, exc.NotSupportedError, *_DAMAGE) as error:
+                    if not self.raw:
+                        raise  # it is no stored one
+                    raise exc.Corruption(
+                        f"the catalog entry of table {self.definition.name} is damaged: {exc.message_of(error)}"
+                        " (restore a backup)",
+                        cf=RESERVED_FAMILY,
+                        table=self.definition.name,
+                    ) from error
             return self._made[0]
 
     @classmethod
@@ -272,7 +290,7 @@ def decode_entry(key: bytes, raw: bytes) -> TableEntry:
         if (stored.layout == "record") != (layout == ENTRY) or (stored.statement is None) != (layout == ENTRY):
             raise ValueError(f"its layout is {layout}, and it is of a table of layout {stored.layout}")
         return _entry_in(stored, raw)
-    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError, exc.ArgumentError) as error:
+    except (msgspec.MsgspecError, exc.ArgumentError, *_DAMAGE) as error:
         raise exc.Corruption(
             f"the catalog entry {RESERVED_FAMILY}[{exc.shown(key)}] is damaged: {exc.message_of(error)}"
             " (restore a backup)",

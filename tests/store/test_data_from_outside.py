@@ -25,6 +25,7 @@ class Town:
     id: Mapped[int] = field(primary_key=True)
     name: Mapped[str] = field(index=True)
     money: Mapped[Annotated[Decimal, sa.Numeric(10, 2)]] = Decimal("1.00")
+    more: Mapped[dict] = field(factory=dict)
 
 
 @pytest.fixture
@@ -108,6 +109,22 @@ def test_a_changed_entry_is_corruption(engine, change):
 
     with pytest.raises(exc.Corruption, match="is damaged"):
         engine.reload()
+
+
+LATER = {
+    "layout without a place for a field": lambda entry: entry.update(format="bincode"),
+    "index over what has no order": lambda entry: entry["indexes"][0]["parts"][0].update(name="more"),
+}
+
+
+@pytest.mark.parametrize("change", LATER.values(), ids=LATER)
+def test_a_changed_entry_that_no_code_can_be_made_of_is_corruption(engine, change):
+    """The table's code is made when the table is first used."""
+    tamper(engine, b"catalog/table/towns", change)
+    engine.reload()
+
+    with pytest.raises(exc.Corruption, match="catalog entry of table towns is damaged"):
+        engine.table("towns")
 
 
 def test_a_catalog_nested_without_end_is_corruption(engine):
