@@ -65,8 +65,8 @@ def _fed(name: str, folder: Path, runs: int, seed: int, fault: str) -> tuple[int
     executed = max(counts, default=0)
     if done.returncode == 0 and executed >= runs:
         return executed, ""
-    at = max(said.rfind("Traceback (most recent call last)"), 0)  # else the end, which may be libFuzzer's counting alone
-    told = said[at : at + 3000] if at else said[-3000:]
+    at = said.rfind("Traceback (most recent call last)")  # what is behind it may be libFuzzer's counting alone
+    told = said[-3000:] if at < 0 else said[at : at + 3000]
     return executed, f"status {done.returncode} after {executed} executions: {told}"
 
 
