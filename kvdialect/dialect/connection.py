@@ -355,10 +355,12 @@ class Connection:
             raise ProgrammingError("the transaction belongs to a Session: call session.rollback()")
         if txn is None:
             return
-        for cursor in self._cursors:
-            cursor._rolled_back()
-        txn.close()
-        self._end("rollback")
+        try:
+            for cursor in self._cursors:
+                cursor._rolled_back()
+        finally:
+            txn.close()
+            self._end("rollback")
 
     def _end(self, how: str) -> None:
         self._txn = None
@@ -581,14 +583,17 @@ class Connection:
         finally:
             self.strict_uint64 = before
 
-    def strict_rows(self, rows: Iterator[Any]) -> Iterator[Any]:
+    def strict_rows(self, rows: Any) -> Iterator[Any]:
         """Rows of a query that calculates: SQLite opens tables also while it is read."""
-        while True:
-            with self.strictly(True):
-                row = next(rows, None)
-            if row is None:
-                return
-            yield row
+        try:
+            while True:
+                with self.strictly(True):
+                    row = next(rows, None)
+                if row is None:
+                    return
+                yield row
+        finally:
+            rows.close(True)
 
     @contextmanager
     def once_each(self, joined: bool) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import apsw
@@ -542,11 +542,21 @@ class Cursor:
 
     def _drain(self) -> None:
         """Read the rest of the rows into memory: the transaction ends, or the schema changes."""
-        if self._rows is not None and not isinstance(self._rows, _IN_MEMORY):
-            try:
-                self._rows = iter(list(self._rows))
-            except (Error, apsw.Error) as error:
-                self._rows = raising(translated(error))
+        rows = self._rows
+        if rows is None or isinstance(rows, _IN_MEMORY):
+            return
+        read: list[Any] = []
+        try:
+            read.extend(rows)
+        except Exception as error:  # noqa: BLE001 - it is raised where the rows are asked for
+            self._let_go()
+            self._rows = chain(read, raising(translated(error)))
+        except BaseException:
+            self._let_go()
+            self._rows = raising(OperationalError("the rows were not read to their end: that was broken off"))
+            raise
+        else:
+            self._rows = iter(read)
 
     def _rolled_back(self) -> None:
         """The transaction is rolled back."""
@@ -577,8 +587,9 @@ class Cursor:
 
     def _let_go(self) -> None:
         rows, self._rows = self._rows, None
-        close = getattr(rows, "close", None)
-        if close is not None:
+        if isinstance(rows, apsw.Cursor):
+            rows.close(True)  # whatever has failed: without it, SQLite's lock lasts as long as the error does
+        elif (close := getattr(rows, "close", None)) is not None:
             close()
 
     def setinputsizes(self, sizes: Any) -> None:

@@ -385,6 +385,75 @@ def test_rows_stay_when_the_transaction_ends(filled):
         assert filled.fetchall() == [(name,) for name in DRINKS[1:]]
 
 
+def half_read(cursor: dbapi.Cursor, broken: str) -> dbapi.Cursor:
+    """A cursor that has read the first of three rows, of which the third one raises an error; a row was written."""
+    connection = cursor.connection
+    connection.create_function("picky", 1, lambda body: 1 // (body != b"\xff"))
+    connection.execute("DELETE FROM notes")
+    connection.executemany("INSERT INTO notes VALUES (?)", [(b"a",), (b"b",), (b"\xff",)])
+    connection.commit()
+    connection.execute("INSERT INTO drinks (name) VALUES ('Stout')")
+    assert cursor.execute(f"SELECT {broken} FROM notes").fetchone() is not None
+    return cursor
+
+
+BROKEN = ["CAST(body AS TEXT)", "picky(body)"]
+UNREADABLE = r"can't decode byte 0xff|by zero"
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_rows_that_cannot_be_read_keep_no_transaction_open(filled, end, broken):
+    """The end is what was asked for; the cursor gives the rows in front of the error, and then the error."""
+    connection = half_read(filled, broken).connection
+
+    getattr(connection, end)()
+
+    assert not connection.in_transaction
+    assert filled.fetchone() is not None
+    for _ in range(2):
+        with pytest.raises(Exception, match=UNREADABLE):
+            filled.fetchone()
+    assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (5 if end == "commit" else 4,)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_rows_that_cannot_be_read_let_go_of_their_table(filled, broken):
+    """After a commit, and after going back to a savepoint, the schema may change, whoever holds on to the cursor."""
+    connection = half_read(filled, broken).connection
+    connection.execute("SAVEPOINT here")
+    connection.execute("ROLLBACK TO here")
+    connection.commit()
+    connection.execute("CREATE INDEX by_body ON notes (body)")
+    connection.execute("DROP TABLE notes")
+
+    assert filled.fetchone() is not None
+    with pytest.raises(Exception, match=UNREADABLE):
+        filled.fetchall()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_rollback_that_is_broken_off_has_rolled_back(filled, error):
+    """Ctrl-C while the rest of the rows is read comes out, the transaction is over, the cursor says what it lacks."""
+
+    def broken_off(body: bytes) -> int:
+        if body == b"\xff":
+            raise error
+        return 1
+
+    connection = half_read(filled, "body").connection
+    connection.create_function("broken_off", 1, broken_off)
+    filled.execute("SELECT broken_off(body) FROM notes")
+
+    with pytest.raises(error):
+        connection.rollback()
+
+    assert not connection.in_transaction
+    with pytest.raises(dbapi.OperationalError, match="broken off"):
+        filled.fetchall()
+    assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (4,)
+
+
 def test_sizes_are_taken_and_nothing_else(filled):
     """The two methods must be there."""
     filled.setinputsizes((25, dbapi.STRING))
