@@ -493,14 +493,19 @@ class Connection:
     def create_function(
         self, name: str, narg: int, func: Callable[..., Any] | None, *, deterministic: bool = False
     ) -> None:
-        """Give SQL a function, as :meth:`sqlite3.Connection.create_function` does."""
+        """Give SQL a function, as :meth:`sqlite3.Connection.create_function` does.
+
+        An error that it raises comes out of the statement as an OperationalError, with it as ``__cause__``.
+        """
+        guarded = None if func is None else functions.guarded(name, func)
         for db in (self.main, self.shadow.db):
-            db.create_scalar_function(name, func, narg, deterministic=deterministic)
+            db.create_scalar_function(name, guarded, narg, deterministic=deterministic)
 
     def create_collation(self, name: str, func: Callable[[str, str], int] | None) -> None:
         """Give SQL a collation for ORDER BY and comparisons; columns of tables take SQLite's own."""
+        guarded = None if func is None else functions.guarded(name, func)
         for db in (self.main, self.shadow.db):
-            db.create_collation(name, func)
+            db.create_collation(name, guarded)
 
     def is_temporary(self, name: str) -> bool:
         """True if there is a temporary table or view of this name."""

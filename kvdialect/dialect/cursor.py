@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import apsw
 
 from kvdialect.dialect import functions, virtual
-from kvdialect.dialect.parameters import adapted, plain_rows, raising, translated
+from kvdialect.dialect.parameters import FAILURES, Unreadable, adapted, plain_rows, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
 from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, Statement, parse
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
-from kvdialect.exc import Error, IntegrityError, NotSupportedError, OperationalError, ProgrammingError
+from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
 from kvdialect.store.retrying import Attempts
 from kvdialect.store.transaction import Transaction
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 10.0
 """Seconds for which a statement in AUTOCOMMIT mode is run again after conflicts, as SQLite waits for its lock."""
 
-_IN_MEMORY: Final[tuple[type, ...]] = (type(iter([])), type(iter(())))
+_IN_MEMORY: Final[tuple[type, ...]] = (type(iter([])), type(iter(())), Unreadable)
 """What iterates over rows that need no transaction any more."""
 
 
@@ -88,7 +88,7 @@ class Cursor:
                     return self
             statement = parse(sql)
             self._run(sql, statement, statement.bind(adapted(params)))
-        except (Error, OverflowError, apsw.Error, UnicodeError) as error:
+        except FAILURES as error:
             self._failed(error)
         return self
 
@@ -291,8 +291,7 @@ class Cursor:
             connection.check_sqlite()
             raise
         if self.description is not None:
-            rows = iter(list(rows))
-            self._rows = rows
+            self._rows = _all(rows)
         self.rowcount = connection.main.total_changes() - before
         self.lastrowid = connection.main.last_insert_rowid()
 
@@ -345,7 +344,7 @@ class Cursor:
         name = quoted(statement.alias or relation.name)
         sql = f"select {part.text} from {source} as {name}"
         text, params = functions.prepared_over_rows(sql, connection, part.pick(params), relation, {"returning": source})
-        self._rows = iter(list(self._read(connection.main, text, params, sql)))
+        self._rows = _all(self._read(connection.main, text, params, sql))
 
     # ------------------------------------------------------------------------------------------ other statements
 
@@ -396,7 +395,7 @@ class Cursor:
             connection.shadow.ensure_all()
         else:
             connection._ensure(sql, statement)
-        self._rows = iter(list(self._read(connection.shadow.db, sql, None)))
+        self._rows = _all(self._read(connection.shadow.db, sql, None))
 
     # ------------------------------------------------------------------------------------------ many
 
@@ -423,7 +422,7 @@ class Cursor:
                 changed += max(self.rowcount, 0)
             self._rows, self.description = None, None
             self.rowcount = changed
-        except (Error, OverflowError, apsw.Error, UnicodeError) as error:
+        except FAILURES as error:
             self._failed(error)
         del connection
         return self
@@ -495,8 +494,8 @@ class Cursor:
         rows = self._readable()
         try:
             row = next(rows, None)
-        except (Error, apsw.Error) as error:
-            self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._failed_reading(error)
         if row is None:
             self._read_all()
         return row
@@ -509,8 +508,8 @@ class Cursor:
             raise ProgrammingError(f"fetchmany() takes a number of rows from 0, not {wanted}")
         try:
             rows = list(islice(readable, wanted))
-        except (Error, apsw.Error) as error:
-            self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._failed_reading(error)
         if len(rows) < wanted:
             self._read_all()
         return rows
@@ -520,8 +519,8 @@ class Cursor:
         readable = self._readable()
         try:
             rows = list(readable)
-        except (Error, apsw.Error) as error:
-            self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            self._failed_reading(error)
         self._read_all()
         return rows
 
@@ -550,10 +549,13 @@ class Cursor:
             read.extend(rows)
         except Exception as error:  # noqa: BLE001 - it is raised where the rows are asked for
             self._let_go()
-            self._rows = chain(read, raising(translated(error)))
+            known = translated(error)
+            if known is not error:
+                known.__cause__ = error
+            self._rows = Unreadable(known, read)
         except BaseException:
             self._let_go()
-            self._rows = raising(OperationalError("the rows were not read to their end: that was broken off"))
+            self._rows = Unreadable(OperationalError("the rows were not read to their end: that was broken off"))
             raise
         else:
             self._rows = iter(read)
@@ -564,7 +566,7 @@ class Cursor:
             self._drain()
         elif self._rows is not None and not isinstance(self._rows, _IN_MEMORY):
             self._let_go()
-            self._rows = raising(
+            self._rows = Unreadable(
                 ProgrammingError(
                     "the transaction was rolled back before all rows of this stream were read (read them first, or"
                     " commit)"
@@ -588,7 +590,7 @@ class Cursor:
     def _let_go(self) -> None:
         rows, self._rows = self._rows, None
         if isinstance(rows, apsw.Cursor):
-            rows.close(True)  # whatever has failed: without it, SQLite's lock lasts as long as the error does
+            rows.close(True)  # also after an error, whose traceback would keep SQLite's lock
         elif (close := getattr(rows, "close", None)) is not None:
             close()
 
@@ -604,6 +606,13 @@ class Cursor:
         self.connection._check_open()
         return self.connection
 
+    def _failed_reading(self, error: BaseException) -> NoReturn:
+        """As :meth:`_failed`; there are no more rows, and nothing of SQLite's is open on them."""
+        if not isinstance(self._rows, Unreadable):
+            self._let_go()
+            self._rows = iter(())
+        self._failed(error)
+
     def _failed(self, error: BaseException) -> NoReturn:
         """Raise an error as one of PEP 249's."""
         self.connection.strict_uint64 = False
@@ -611,6 +620,14 @@ class Cursor:
         if known is error:
             raise error
         raise known from error
+
+
+def _all(rows: Any) -> Iterator[Any]:
+    """The rows of a cursor of SQLite's, read to their end."""
+    try:
+        return iter(list(rows))
+    finally:
+        rows.close(True)
 
 
 def _check_text(sql: Any) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -269,6 +270,9 @@ _SCALARS: Final[dict[str, tuple[Callable[..., Any], int]]] = {
 }
 """``kv_div`` is SQLite's ``/``, which drops the fraction of integers; ``kv_truediv`` keeps it."""
 
+_VALUES: Final = (int, float, str, bytes, bytearray, memoryview, NoneType)
+"""What SQLite takes from a function."""
+
 _AGGREGATES: Final = {"kv_sum": _Sum, "kv_total": _Total, "kv_avg": _Average}
 
 
@@ -278,8 +282,31 @@ def register(db: Any) -> None:
         db.create_scalar_function(name, function, arguments, deterministic=True)
     for name, factory in _AGGREGATES.items():
         db.create_window_function(name, factory, 1)
-    db.create_scalar_function("regexp", _regexp, 2, deterministic=True)
-    db.create_scalar_function("regexp_replace", _regexp_replace, 3, deterministic=True)
+    db.create_scalar_function("regexp", guarded("regexp", _regexp), 2, deterministic=True)
+    db.create_scalar_function("regexp_replace", guarded("regexp_replace", _regexp_replace), 3, deterministic=True)
+
+
+def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that SQL calls, whose errors come out of the statement as one of PEP 249's."""
+
+    def call(*args: Any) -> Any:
+        try:
+            value = function(*args)
+        except (exc.Error, MemoryError):
+            raise
+        except Exception as error:
+            raise exc.OperationalError(
+                f"the function {name} raised {type(error).__name__}: {exc.message_of(error)}", function=name
+            ) from error
+        if not isinstance(value, _VALUES):
+            raise exc.OperationalError(
+                f"the function {name} gave {value!r:.80} ({type(value).__name__}), which SQL has no type for; give"
+                " None, int, float, str or bytes",
+                function=name,
+            )
+        return value
+
+    return call
 
 
 # ------------------------------------------------------------------------------------------ statements

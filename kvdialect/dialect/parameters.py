@@ -6,9 +6,9 @@ import datetime as dt
 import decimal
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import apsw
 
@@ -78,6 +78,9 @@ def adapted_value(value: Any) -> Any:
     )
 
 
+FAILURES: Final = (Error, apsw.Error, OverflowError, UnicodeError)
+"""What running a statement and reading its rows raise, as far as the statement is to blame; see :func:`translated`."""
+
 _PREFIX: Final = re.compile(r"^\w+Error: ")
 
 
@@ -90,6 +93,8 @@ def translated(error: BaseException) -> BaseException:
             f"an integer is too large for SQL: {error}; allowed: -2**63 to 2**63-1 (an UInt64 column takes more, bound"
             " by its type)"
         )
+    if isinstance(error, UnicodeDecodeError):
+        return OperationalError(f"text that is not UTF-8: {error} (cast it to BLOB to see its bytes)")
     if isinstance(error, UnicodeError):
         return DataError(f"text that is not Unicode: {error}")
     message = _PREFIX.sub("", str(error))
@@ -106,10 +111,17 @@ def translated(error: BaseException) -> BaseException:
     return error
 
 
-def raising(error: BaseException) -> Iterator[Any]:
-    """Rows of which asking for one is an error."""
+class Unreadable:
+    """Rows behind which there is an error, as often as another one is asked for."""
 
-    def fail() -> Any:
-        raise error
+    def __init__(self, error: BaseException, rows: Iterable[Any] = ()) -> None:
+        self._rows = iter(rows)
+        self._error = error
 
-    return iter(fail, None)
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        for row in self._rows:
+            return row
+        raise self._error

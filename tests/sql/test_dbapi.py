@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import re
 import threading
 import time
 import uuid
 
 import pytest
+import sqlalchemy as sa
 
 import kvdialect
 from kvdialect.dialect import dbapi
@@ -412,8 +414,9 @@ def test_rows_that_cannot_be_read_keep_no_transaction_open(filled, end, broken):
     assert not connection.in_transaction
     assert filled.fetchone() is not None
     for _ in range(2):
-        with pytest.raises(Exception, match=UNREADABLE):
+        with pytest.raises(dbapi.OperationalError, match=UNREADABLE) as caught:
             filled.fetchone()
+        assert isinstance(caught.value.__cause__, UnicodeDecodeError | ZeroDivisionError)
     assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (5 if end == "commit" else 4,)
 
 
@@ -428,7 +431,7 @@ def test_rows_that_cannot_be_read_let_go_of_their_table(filled, broken):
     connection.execute("DROP TABLE notes")
 
     assert filled.fetchone() is not None
-    with pytest.raises(Exception, match=UNREADABLE):
+    with pytest.raises(dbapi.OperationalError, match=UNREADABLE):
         filled.fetchall()
 
 
@@ -597,6 +600,120 @@ def test_what_executemany_refuses(in_memory, statement, parameters, error, messa
         in_memory.executemany(statement, parameters)
 
     assert in_memory.execute("SELECT count(*) FROM drinks").fetchone() == (4,)
+
+
+def failing(error: type[BaseException]):
+    """A function that raises an error."""
+
+    def function(*_args: object) -> None:
+        raise error("on purpose")
+
+    return function
+
+
+@pytest.mark.engine("memory")
+@pytest.mark.parametrize(
+    ("expression", "cause"),
+    [
+        ("lower(x'ff')", UnicodeDecodeError),
+        ("CAST(x'ff' AS TEXT)", UnicodeDecodeError),
+        ("char(55296)", UnicodeDecodeError),
+        ("format('%q', x'ff')", UnicodeDecodeError),
+        ("'a' REGEXP '('", re.error),
+        ("1 REGEXP 2", TypeError),
+        ("'a' REGEXP x'61'", TypeError),
+        ("regexp_replace('a', 'a', '\\9')", re.error),
+        ("wrong(1)", ValueError),
+        ("wrong(1, 2)", ValueError),
+        ("wrong(x'ff')", ValueError),
+        ("wrong(CAST(x'ff' AS TEXT))", UnicodeDecodeError),
+        ("odd(1)", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT {}",
+        "SELECT name, {} FROM drinks",
+        "INSERT INTO drinks (name) VALUES ({})",
+        "INSERT INTO drinks (name) SELECT {} FROM drinks",
+        "UPDATE drinks SET price = {}",
+        "DELETE FROM drinks WHERE id > 2 RETURNING {}",
+        "INSERT INTO temp.passing VALUES (1) RETURNING {}",
+        "CREATE TABLE more AS SELECT {} AS name FROM drinks",
+    ],
+)
+def test_an_error_of_a_function_is_one_of_the_dbapi(in_memory, statement, expression, cause):
+    """An OperationalError, as sqlite3's, with what was raised as its cause; nothing is written or locked."""
+    connection = in_memory.connection
+    connection.create_function("wrong", -1, failing(ValueError))
+    connection.create_function("odd", 1, lambda _: object())
+    connection.execute("CREATE TEMP TABLE passing (n)")
+
+    with pytest.raises(dbapi.OperationalError) as caught:
+        connection.cursor().execute(statement.format(expression)).fetchall()
+
+    assert type(caught.value.__cause__) is cause if cause else caught.value.__cause__ is None
+    assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (4,)
+    for change in ("CREATE INDEX by_price ON drinks (price)", "DROP TABLE drinks", "DROP TABLE passing"):
+        connection.execute(change)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("fetch", ["fetchone", "fetchmany", "fetchall"])
+def test_reading_that_failed_leaves_nothing_locked(filled, fetch, broken):
+    """The schema may change though the error is kept; the cursor is at its end."""
+    connection = half_read(filled, broken).connection
+    filled.arraysize = 3
+
+    with pytest.raises(dbapi.OperationalError, match=UNREADABLE) as caught:
+        [getattr(filled, fetch)() for _ in range(2)]
+
+    connection.execute("CREATE INDEX by_body ON notes (body)")
+    connection.execute("ALTER TABLE notes ADD COLUMN more")
+    connection.execute("DROP TABLE notes")
+    assert filled.fetchall() == []
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.engine("memory")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_what_is_no_matter_of_the_statement_comes_out_as_it_is(in_memory, error):
+    """Ctrl-C, an exit and a full memory are not for who catches errors of databases."""
+    connection = in_memory.connection
+    connection.create_function("ending", 1, failing(error))
+    connection.create_collation("ending", failing(error))
+
+    for statement in (
+        "SELECT ending(1)",
+        "SELECT name, ending(id) FROM drinks",
+        "DELETE FROM drinks WHERE ending(id)",
+        "SELECT name FROM drinks ORDER BY name COLLATE ending",
+    ):
+        with pytest.raises(error, match="on purpose"):
+            in_memory.execute(statement).fetchall()
+    assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (4,)
+
+
+@pytest.mark.engine("memory")
+def test_an_error_of_a_collation_is_one_of_the_dbapi(in_memory):
+    """As one of a function."""
+    in_memory.connection.create_collation("wrong", failing(ValueError))
+    with pytest.raises(dbapi.OperationalError, match="wrong raised ValueError: on purpose"):
+        in_memory.execute("SELECT name FROM drinks ORDER BY name COLLATE wrong").fetchall()
+
+
+@pytest.mark.engine("memory")
+def test_an_error_of_a_function_is_one_of_sqlalchemys(store):
+    """Of the class of that name, as errors of other databases."""
+    engine = store.sqlalchemy()
+    with engine.connect() as connection:
+        connection.connection.create_function("wrong", 1, failing(ValueError))
+        for expression in ("wrong(1)", "lower(x'ff')", "'a' REGEXP '('"):
+            with pytest.raises(sa.exc.OperationalError) as caught:
+                connection.exec_driver_sql(f"SELECT {expression}").all()
+            assert isinstance(caught.value.orig, dbapi.OperationalError)
+    engine.dispose()
 
 
 @pytest.mark.engine("memory")
