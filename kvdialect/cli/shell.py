@@ -12,6 +12,7 @@ import click
 
 from kvdialect import exc
 from kvdialect.cli import output
+from kvdialect.schema.names import folded
 
 Connection: TypeAlias = Any
 """A connection of the SQL door (:mod:`kvdialect.dialect.connection`), which is imported where there is one."""
@@ -162,7 +163,7 @@ class Console:
             "SELECT name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY tbl_name, type DESC"
         )
         for name, table, text in cursor.fetchall():
-            if not wanted or wanted.lower() in (name.lower(), table.lower()):
+            if not wanted or folded(wanted) in (folded(name), folded(table)):
                 click.echo(f"{text};")
 
     def _explain(self, statement: str) -> None:

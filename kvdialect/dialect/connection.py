@@ -21,6 +21,7 @@ from kvdialect.dialect.statements import SCHEMA_SOURCES, Statement
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Writer
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
+from kvdialect.schema.names import folded
 from kvdialect.schema.sqlrows import HIGHEST
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.engine import Children
@@ -104,7 +105,7 @@ class Connection:
         self.catalog: Catalog = store.catalog
         self._committed: Catalog = store.catalog
         self.main: Any = apsw.Connection(":memory:", statementcachesize=500)
-        self.shadow = Shadow(self, self.main, [schema.lower() for schema in schemas])
+        self.shadow = Shadow(self, self.main, [folded(schema) for schema in schemas])
         for db in (self.main, self.shadow.db):
             db.execute("pragma case_sensitive_like = on")
             functions.register(db)
@@ -443,7 +444,7 @@ class Connection:
         while savepoints and savepoints[-1].mark > self.txn.depth:
             savepoints.pop()  # the owner of the transaction has ended one around it
         for at in range(len(savepoints) - 1, -1, -1):
-            if savepoints[at].name.lower() == name.lower():
+            if folded(savepoints[at].name) == folded(name):
                 return at
         raise OperationalError(f"no such savepoint: {name}")
 
@@ -512,7 +513,7 @@ class Connection:
         if not self.has_temporary:
             return False
         found = self.main.execute(
-            "select 1 from sqlite_temp_master where lower(name) = ? and type in ('table', 'view')", (name.lower(),)
+            "select 1 from sqlite_temp_master where lower(name) = ? and type in ('table', 'view')", (folded(name),)
         ).fetchall()
         return bool(found)
 
@@ -571,7 +572,7 @@ class Connection:
         beside = sorted(
             name
             for name in statement.tables - SCHEMA_SOURCES
-            if self.relation(None, name) is not None or name in map(str.lower, self.catalog.views)
+            if self.relation(None, name) is not None or name in map(folded, self.catalog.views)
         )
         if beside:
             raise NotSupportedError(

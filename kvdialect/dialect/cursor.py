@@ -17,6 +17,7 @@ from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, Statement, par
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
+from kvdialect.schema.names import folded
 from kvdialect.store.retrying import Attempts
 from kvdialect.store.transaction import Transaction
 
@@ -248,7 +249,7 @@ class Cursor:
         connection._ensure(sql, statement)
         assert statement.table is not None
         temporary = connection.has_temporary and (
-            statement.schema is None or statement.schema.lower() == "temp"
+            statement.schema is None or folded(statement.schema) == "temp"
         ) and connection.is_temporary(statement.table)  # fmt: skip
         relation = None if temporary else connection.relation(statement.schema, statement.table)
         if relation is None:
@@ -636,9 +637,9 @@ def _check_text(sql: Any) -> None:
 
 
 def _position(relation: Relation, name: str) -> int:
-    found = relation.positions.get(name.lower())
+    found = relation.positions.get(folded(name))
     if found is None:
-        if name.lower() in ROWID_NAMES and relation.rowid:
+        if folded(name) in ROWID_NAMES and relation.rowid:
             return -1 if relation.alias is None else relation.alias
         raise OperationalError(f"table {relation.name} has no column named {name}")
     return found
@@ -651,7 +652,7 @@ def _plain_columns(relation: Relation, statement: Statement) -> list[tuple[str, 
         if item.star:
             found += [(column.name, at) for at, column in enumerate(relation.columns)]
             continue
-        at = None if item.column is None else relation.positions.get(item.column.lower())
+        at = None if item.column is None else relation.positions.get(folded(item.column))
         if at is None:
             return None
         found.append((item.alias or relation.columns[at].name, at))

@@ -35,6 +35,7 @@ from kvdialect.schema.definition import (
     TableDefinition,
 )
 from kvdialect.schema.expressions import Column, Compare, Constant
+from kvdialect.schema.names import folded
 from kvdialect.store import sqlschema
 from kvdialect.store.catalog import Catalog, View
 from kvdialect.store.links import MAIN, sql_name
@@ -102,19 +103,19 @@ class SchemaStatements:
         if does.object == "index":
             if does.verb == "create":
                 return connection.relation(does.schema, does.table or "")
-            return self._indexed(does.schema, does.name.lower())
+            return self._indexed(does.schema, folded(does.name))
         return None
 
     def _indexed(self, schema: str | None, index: str) -> Relation | None:
         """The table that has an index of this name; without a schema it is looked for in main first."""
         catalog = self._connection.catalog
         entries = [catalog.entries.get(key) for key in Names.of(catalog).words.get(index, ())]
-        for each in (MAIN, *self._shadow.schemas) if schema is None else (schema.lower(),):
+        for each in (MAIN, *self._shadow.schemas) if schema is None else (folded(schema),):
             for entry in entries:
                 if (
                     entry is not None
                     and entry.definition.sql_name[0] == each
-                    and any(known.name.lower() == index for known in entry.definition.indexes)
+                    and any(folded(known.name) == index for known in entry.definition.indexes)
                 ):
                     return self._shadow.relation_of(entry)
         return None
@@ -497,9 +498,9 @@ class SchemaStatements:
             return
         parts = []
         for part in facts.columns:
-            if part.name.lower() not in relation.positions:
+            if folded(part.name) not in relation.positions:
                 raise exc.OperationalError(f"no such column: {part.name}")
-            column = relation.columns[relation.positions[part.name.lower()]]
+            column = relation.columns[relation.positions[folded(part.name)]]
             parts.append(IndexPart(name=column.name, descending=part.descending))
         index = IndexDefinition(name=name, parts=tuple(parts), unique=facts.unique)
         with self._connection.outside(f"CREATE INDEX on record table {relation.name}"):

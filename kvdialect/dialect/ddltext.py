@@ -10,6 +10,7 @@ import attrs
 
 from kvdialect import exc
 from kvdialect.dialect.tokens import Token, quoted, split, tokenize
+from kvdialect.schema.names import folded
 
 _CONSTRAINTS: Final = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})
 _ACTIONS: Final = {"SET": 2, "NO": 2, "CASCADE": 1, "RESTRICT": 1}
@@ -90,12 +91,12 @@ class IndexFacts:
 
 def identifiers(sql: str) -> frozenset[str]:
     """Everything in a statement that may be a name, in lower case."""
-    return frozenset(token.name.lower() for token in tokenize(sql) if token.is_name)
+    return frozenset(folded(token.name) for token in tokenize(sql) if token.is_name)
 
 
 def qualified(sql: str, schema: str) -> str:
     """A CREATE statement with its object in a schema."""
-    if schema.lower() == "main":
+    if folded(schema) == "main":
         return sql
     found = tokenize(sql)
     at = 1

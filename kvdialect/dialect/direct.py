@@ -22,6 +22,7 @@ from kvdialect.dialect.parts import UNBOUNDED
 from kvdialect.dialect.relations import Path, Relation
 from kvdialect.dialect.statements import Statement
 from kvdialect.dialect.tokens import Token, split, tokenize
+from kvdialect.schema.names import folded
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -169,14 +170,14 @@ class _Reader:
         self.at += 1
         following = self.peek()
         if following is not None and following.word == ".":
-            if name.lower() not in self.qualifiers:
+            if folded(name) not in self.qualifiers:
                 raise _TooHard
             token = self.tokens[self.at + 1]
             if token.kind not in ("name", "quoted"):
                 raise _TooHard
             name = token.name
             self.at += 2
-        found = self.relation.positions.get(name.lower())
+        found = self.relation.positions.get(folded(name))
         if found is None:
             raise _TooHard
         return int(found)
@@ -207,7 +208,7 @@ class _Reader:
             elif following.kind == "quoted" or (following.kind == "name" and following.word not in _FOLLOWS):
                 called = following.name
                 self.at += 1
-        self.qualifiers = frozenset({called.lower()})
+        self.qualifiers = frozenset({folded(called)})
 
     def select(self) -> Reading:
         self.expect("SELECT")
@@ -245,7 +246,7 @@ class _Reader:
             if start == stop:
                 raise _TooHard
             if tokens[stop - 1].word == "*" and (
-                stop - start == 1 or (stop - start == 3 and tokens[start].name.lower() in self.qualifiers)
+                stop - start == 1 or (stop - start == 3 and folded(tokens[start].name) in self.qualifiers)
             ):
                 outputs += [(at, column.name) for at, column in enumerate(columns)]
                 continue
@@ -295,8 +296,8 @@ class _Reader:
         while True:
             first = self.at
             position = self.column()
-            label = self.tokens[first].name.lower() if self.at == first + 1 else None
-            if any(name.lower() == label and at != position for at, name in outputs):
+            label = folded(self.tokens[first].name) if self.at == first + 1 else None
+            if any(folded(name) == label and at != position for at, name in outputs):
                 raise _TooHard  # the name of an output comes before that of a column
             descending = self.word("DESC")
             if not descending:

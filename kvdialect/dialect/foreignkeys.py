@@ -20,6 +20,7 @@ import attrs
 from kvdialect import exc
 from kvdialect.dialect.links import Bond, Key, Values
 from kvdialect.dialect.relations import Relation, find
+from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
 from kvdialect.store.catalog import Catalog
 from kvdialect.store.links import Link, Links, foreign_key_failed
@@ -91,7 +92,7 @@ class ForeignKeys:
         while waiting:
             duties = self._of(waiting.pop())
             for bond in (*duties.own, *duties.others):
-                names |= {bond.child.name.lower(), bond.link.parent[1]}
+                names |= {folded(bond.child.name), bond.link.parent[1]}
                 sound = sound and bond.path is not None
             new = {bond.child for bond in duties.others} - reached
             reached |= new
@@ -363,7 +364,7 @@ class ForeignKeys:
         if duties is None:
             links = Links.within(catalog)
             own = links.of.get(relation.stored.name, ())
-            others = links.to.get((relation.schema.lower(), relation.name.lower()), ())
+            others = links.to.get((folded(relation.schema), folded(relation.name)), ())
             duties = _Duties([self._bond(link) for link in own], [self._bond(link) for link in others])
             self._duties[relation] = duties
         return duties

@@ -30,6 +30,7 @@ from kvdialect.dialect.sqlvalues import (
     wide_to_sql,
 )
 from kvdialect.dialect.tokens import quoted, tokenize
+from kvdialect.schema.names import folded
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
@@ -410,16 +411,16 @@ def _wide_names(catalog: Catalog) -> frozenset[str]:
     found = _names.get(catalog)
     if found is None:
         tables = {
-            entry.definition.sql_name[1].lower() for entry in catalog.entries.values() if _may_be_wide(entry.definition)
+            folded(entry.definition.sql_name[1]) for entry in catalog.entries.values() if _may_be_wide(entry.definition)
         }
-        views = {view.rpartition("\0")[2].lower() for view in catalog.views} if tables else set()
+        views = {folded(view.rpartition("\0")[2]) for view in catalog.views} if tables else set()
         found = _names[catalog] = frozenset(tables | views)
     return found
 
 
 def _wide_columns(sql: str, connection: Connection) -> dict[str, frozenset[int]]:
     """Positions of the wide columns of the tables that a statement reads, itself or by views; by their quoted names."""
-    identifiers = {token.name.lower() for token in tokenize(sql) if token.is_name}
+    identifiers = {folded(token.name) for token in tokenize(sql) if token.is_name}
     through_views = bool(connection.catalog.views)
     columns = {}
     for entry in connection.catalog.entries.values():
@@ -427,7 +428,7 @@ def _wide_columns(sql: str, connection: Connection) -> dict[str, frozenset[int]]
         schema, name = definition.sql_name
         if definition.name not in connection.shadow.loaded or not _may_be_wide(definition):
             continue
-        if through_views or name.lower() in identifiers:
+        if through_views or folded(name) in identifiers:
             columns[f"{quoted(schema)}.{quoted(name)}"] = wide_positions(connection.shadow.relation_of(entry))
     return columns
 
@@ -480,9 +481,9 @@ def rewritten(sql: str) -> str:
     for at, token in enumerate(found):
         text = None
         before = found[at - 1].text if at else ""
-        if token.kind == "name" and token.text.lower() in _REPLACED and before != ".":
+        if token.kind == "name" and folded(token.text) in _REPLACED and before != ".":
             if at + 1 < len(found) and found[at + 1].text == "(":
-                text = _REPLACED[token.text.lower()]
+                text = _REPLACED[folded(token.text)]
         elif token.kind == "number" and before != "-" and token.text.isdigit():
             value = int(token.text)
             if SIGNED_LIMIT <= value < UNSIGNED_LIMIT:

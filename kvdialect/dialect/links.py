@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvdialect.codec.dynamic import apply_affinity, encode_value
 from kvdialect.dialect.relations import Path, Relation, find
 from kvdialect.dialect.tokens import quoted
+from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
 from kvdialect.store.links import Link, sql_name
 
@@ -37,7 +38,7 @@ class Bond:
     def __init__(self, connection: Connection, link: Link, child: Relation) -> None:
         self.link = link
         self.child = child
-        self.columns = tuple(child.positions[name.lower()] for name in link.key.columns)
+        self.columns = tuple(child.positions[folded(name)] for name in link.key.columns)
         self.parent = connection.relation(*sql_name(link.key.table))
         self.targets: tuple[int, ...] = ()
         self.path: Path | None = None
@@ -50,7 +51,7 @@ class Bond:
             self._match(connection, self.parent)
 
     def _match(self, connection: Connection, parent: Relation) -> None:
-        names = [name.lower() for name in self.link.key.targets]
+        names = [folded(name) for name in self.link.key.targets]
         if names:
             known = [parent.positions[name] for name in names if name in parent.positions]
             self.targets = tuple(known)

@@ -22,6 +22,7 @@ from kvdialect.dialect import sqlvalues
 from kvdialect.dialect.parts import UNBOUNDED, DynamicPart, Part, RecordPart, RowidPart, Span
 from kvdialect.schema.definition import ROWID, IndexDefinition
 from kvdialect.schema.expressions import And, Column, Compare, Constant, Expression, Not
+from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair, Row
 from kvdialect.storage.batch import KEY_LIMIT
 from kvdialect.storage.ranges import successor
@@ -363,7 +364,7 @@ class Relation:
         self.stored = stored
         self.columns = tuple(columns)
         self.width = len(self.columns)
-        self.positions = {column.name.lower(): at for at, column in enumerate(self.columns)}
+        self.positions = {folded(column.name): at for at, column in enumerate(self.columns)}
         self.is_record = definition.layout == "record"
         self.rowid = definition.layout == "rowid"
         self._fields = {field.name: at for at, field in enumerate(definition.visible)}

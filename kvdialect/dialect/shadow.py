@@ -22,6 +22,7 @@ from kvdialect.dialect import ddltext, recordtables, virtual
 from kvdialect.dialect.relations import Relation, SqlColumn, relation_of
 from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import ROWID, TableDefinition
+from kvdialect.schema.names import folded
 from kvdialect.store.catalog import Catalog, View
 from kvdialect.store.entries import TableEntry
 from kvdialect.store.links import MAIN, sql_name
@@ -34,7 +35,7 @@ _AUTOINDEX: Final = "sqlite_autoindex_"
 
 def catalog_name(schema: str, name: str) -> str:
     """The name that a table or view has in the catalog."""
-    return name if schema.lower() == MAIN else f"{schema.lower()}\0{name}"
+    return name if folded(schema) == MAIN else f"{folded(schema)}\0{name}"
 
 
 @attrs.frozen(eq=False)
@@ -89,8 +90,8 @@ def _words(catalog: Catalog, key: str) -> set[str]:
     """The names that stand for a table or a view: its own and those of its indexes."""
     entry = catalog.entries.get(key)
     if entry is None:
-        return {sql_name(key)[1].lower()} if key in catalog.views else set()
-    return {sql_name(key)[1].lower(), *(index.name.lower() for index in entry.definition.indexes)}
+        return {folded(sql_name(key)[1])} if key in catalog.views else set()
+    return {folded(sql_name(key)[1]), *(folded(index.name) for index in entry.definition.indexes)}
 
 
 _names: WeakKeyDictionary[Catalog, Names] = WeakKeyDictionary()
@@ -99,7 +100,7 @@ _relations: WeakKeyDictionary[TableEntry, Relation] = WeakKeyDictionary()
 
 def _lower(key: str) -> tuple[str, str]:
     schema, name = sql_name(key)
-    return schema.lower(), name.lower()
+    return folded(schema), folded(name)
 
 
 class Shadow:
@@ -165,7 +166,7 @@ class Shadow:
         self.loaded[key] = wanted
         if isinstance(wanted, View):
             statement = ddltext.stored(wanted.statement, "VIEW", schema)
-            self.ensure(ddltext.identifiers(wanted.statement) - {name.lower()})
+            self.ensure(ddltext.identifiers(wanted.statement) - {folded(name)})
             self.db.execute(statement)
             self.main.execute(statement)
             return
@@ -226,9 +227,9 @@ class Shadow:
     def relation(self, schema: str | None, name: str) -> Relation | None:
         """The table of this name, or None; without a schema it is looked for in main first."""
         tables = Names.of(self._connection.catalog).tables
-        wanted = name.lower()
-        for each in (MAIN, *self.schemas) if schema is None else (schema.lower(),):
-            entry = tables.get((each.lower(), wanted))
+        wanted = folded(name)
+        for each in (MAIN, *self.schemas) if schema is None else (folded(schema),):
+            entry = tables.get((folded(each), wanted))
             if entry is not None:
                 return self.relation_of(entry)
         return None
@@ -356,13 +357,13 @@ def _keyed_by_index(db: Any, schema: str, name: str) -> bool:
 
 def affinity_of(declared: str) -> str:
     """The affinity of a declared type, by SQLite's rules (https://www.sqlite.org/datatype3.html#determination)."""
-    text = declared.upper()
-    if "INT" in text:
+    text = folded(declared)
+    if "int" in text:
         return "INTEGER"
-    if "CHAR" in text or "CLOB" in text or "TEXT" in text:
+    if "char" in text or "clob" in text or "text" in text:
         return "TEXT"
-    if "BLOB" in text or not text:
+    if "blob" in text or not text:
         return "BLOB"
-    if "REAL" in text or "FLOA" in text or "DOUB" in text:
+    if "real" in text or "floa" in text or "doub" in text:
         return "REAL"
     return "NUMERIC"

@@ -16,6 +16,7 @@ import attrs
 
 from kvdialect import exc
 from kvdialect.dialect.tokens import Reader, split, syntax_error, table_names, tokenize
+from kvdialect.schema.names import folded
 
 Kind = Literal[
     "select", "insert", "update", "delete", "ddl", "pragma", "transaction", "explain", "maintenance", "empty"
@@ -281,7 +282,7 @@ class _Parser:
             return Statement(sql=self.sql, kind="empty", text=Part(""))
         self._refuse()
         self._number_parameters()
-        identifiers = frozenset([token.name.lower() for token in self.tokens if token.is_name])
+        identifiers = frozenset([folded(token.name) for token in self.tokens if token.is_name])
         tables = table_names(self.tokens)
         found: dict[str, Any] = {
             "sql": self.sql,
@@ -313,7 +314,7 @@ class _Parser:
         for at, token in enumerate(tokens):
             if token.word == ";":
                 raise exc.ProgrammingError("one statement at a time: there is more text behind the semicolon")
-            if token.is_name and token.name.lower() == "load_extension" and self._word(at + 1) == "(":
+            if token.is_name and folded(token.name) == "load_extension" and self._word(at + 1) == "(":
                 raise _refused("load_extension()", "the SQL door has functions of its own")
 
     def _number_parameters(self) -> None:
@@ -674,7 +675,7 @@ class _Parser:
                 found["body"] = self._expression(reader.at, len(self.tokens))
         if temporary and schema is None:
             schema = "temp"
-        temporary = schema is not None and schema.lower() == "temp"
+        temporary = schema is not None and folded(schema) == "temp"
         return Definition(
             verb="create",
             object=kind,
@@ -700,7 +701,7 @@ class _Parser:
         schema, name = reader.qualified()
         if not reader.done:
             raise syntax_error(reader.next)
-        temporary = schema is not None and schema.lower() == "temp"
+        temporary = schema is not None and folded(schema) == "temp"
         return Definition(verb="drop", object=kind, schema=schema, name=name, guarded=guarded, temporary=temporary)
 
     def _alter(self) -> Definition:
@@ -708,7 +709,7 @@ class _Parser:
         reader.expect("ALTER", "TABLE")
         schema, name = reader.qualified()
         action, column, new_name = self._alteration()
-        temporary = schema is not None and schema.lower() == "temp"
+        temporary = schema is not None and folded(schema) == "temp"
         return Definition(
             verb="alter",
             object="table",
@@ -759,7 +760,7 @@ class _Parser:
             value = self._pragma_value(*reader.group())
         elif not reader.done:
             raise syntax_error(reader.next)
-        return PragmaText(schema=schema, name=name.lower(), value=value)
+        return PragmaText(schema=schema, name=folded(name), value=value)
 
     def _pragma_value(self, start: int, stop: int) -> str:
         if stop - start == 1 and self.tokens[start].is_name:

@@ -9,6 +9,7 @@ from kvdialect.dialect.ddltext import index_facts
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
 from kvdialect.dialect.tokens import canonical, quoted, tokenize
 from kvdialect.schema.definition import ROWID
+from kvdialect.schema.names import folded
 
 if TYPE_CHECKING:
     from kvdialect.dialect.statements import UpsertClause
@@ -68,7 +69,7 @@ def _key_terms(relation: Relation, wanted: list[Term]) -> list[tuple[str, str]]:
     path = relation.paths[0]
     columns = [relation.columns[at].name for at in relation.primary_key]
     collations = path.collations if len(path.collations) == len(columns) else ("BINARY",) * len(columns)
-    return [(quoted(name.lower()), collation) for name, collation in zip(columns, collations, strict=True)]
+    return [(quoted(folded(name)), collation) for name, collation in zip(columns, collations, strict=True)]
 
 
 def _index_terms(relation: Relation, index: Any) -> Iterator[tuple[str, str]]:
@@ -77,7 +78,7 @@ def _index_terms(relation: Relation, index: Any) -> Iterator[tuple[str, str]]:
     expressions = iter(() if facts is None else facts.expressions)
     for part in definition.parts:
         hidden = part.name.startswith("\0") and part.name != ROWID
-        text = canonical(next(expressions), relation.name) if hidden else quoted(part.name.lower())
+        text = canonical(next(expressions), relation.name) if hidden else quoted(folded(part.name))
         yield text, part.collation
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from kvdialect import exc
+from kvdialect.schema.names import folded
 
 TokenKind = Literal["name", "quoted", "string", "blob", "number", "parameter", "operator"]
 
@@ -88,7 +89,7 @@ def tokenize(sql: str) -> list[Token]:
         text = sql[start:at]
         word = ""
         if kind == "name":
-            word = text.upper()
+            word = text.upper() if text.isascii() else ""
         elif kind == "operator":
             word = text
             if text == ")":
@@ -122,7 +123,7 @@ def table_names(tokens: Sequence[Token]) -> frozenset[str]:
             listing.discard(token.depth + 1)
         elif token.is_name and (before in _LISTS or (before in (",", "(") and token.depth in listing)):
             last = at + 2 if at + 2 < len(tokens) and tokens[at + 1].word == "." else at
-            found.add(tokens[last].name.lower())
+            found.add(folded(tokens[last].name))
     return frozenset(found)
 
 
@@ -249,14 +250,14 @@ def canonical(text: str, *tables: str | None) -> str:
     found = tokenize(text)
     while len(found) > 1 and found[0].word == "(" and _closes(found):
         found = found[1:-1]
-    known = {table.lower() for table in tables if table is not None}
+    known = {folded(table) for table in tables if table is not None}
     parts = []
     for at, token in enumerate(found):
-        qualifies = at + 1 < len(found) and found[at + 1].word == "." and token.name.lower() in known
-        if qualifies or (token.word == "." and at and found[at - 1].name.lower() in known):
+        qualifies = at + 1 < len(found) and found[at + 1].word == "." and folded(token.name) in known
+        if qualifies or (token.word == "." and at and folded(found[at - 1].name) in known):
             continue
         if token.kind in ("name", "quoted"):
-            parts.append(quoted(token.name.lower()))
+            parts.append(quoted(folded(token.name)))
         else:
             parts.append(_SAME.get(token.word, token.text))
     return " ".join(parts)

@@ -21,6 +21,7 @@ from kvdialect.dialect.targets import ANY, target_of
 from kvdialect.dialect.tokens import quoted, tokenize
 from kvdialect.dialect.virtual import rows_table
 from kvdialect.schema.definition import ROWID
+from kvdialect.schema.names import folded
 from kvdialect.store.writer import RowChanges, conflicts, write_rows
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class Writer:
         new = list(current)
         assigned = [name for names, _ in clause.sets for name in names]
         for name, value in zip(assigned, results, strict=False):
-            new[relation.positions[name.lower()]] = value
+            new[relation.positions[folded(name)]] = value
         saved, self._resolution = self._resolution, None
         try:
             self.update(relation, key, new)

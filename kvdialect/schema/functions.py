@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import attrs
 
+from kvdialect.schema.names import folded
+
 EXACT: Final = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[])
 """Where decimals are added and multiplied: wide enough that no 38-digit operand is rounded."""
 
@@ -238,13 +240,11 @@ def remainder(left: Any, right: Any) -> Any:
 
 # --------------------------------------------------------------------------- text
 
-_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _UPPER: Final = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
 
 
-def lower(text: str) -> str:
-    """Lower case of A to Z alone, as in SQLite."""
-    return text.lower() if text.isascii() else text.translate(_LOWER)
+lower: Final = folded
+"""Lower case of A to Z alone, as in SQLite."""
 
 
 def upper(text: str) -> str:

@@ -10,6 +10,7 @@ import attrs
 
 from kvdialect import exc
 from kvdialect.schema.definition import ForeignKeyDefinition
+from kvdialect.schema.names import folded
 from kvdialect.store.catalog import Catalog
 
 MAIN: Final = "main"
@@ -78,7 +79,7 @@ def sql_name(key: str) -> tuple[str, str]:
 def lower_name(name: str) -> tuple[str, str]:
     """The same in lower case, by which SQL finds it."""
     schema, table = sql_name(name)
-    return schema.lower(), table.lower()
+    return folded(schema), folded(table)
 
 
 def foreign_key_failed(key: ForeignKeyDefinition, child: str, values: tuple[Any, ...] | None) -> exc.IntegrityError:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import attrs
 
 from kvdialect import exc
+from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair, Row
 from kvdialect.store.catalog import Catalog
 from kvdialect.store.links import Link, Links, foreign_key_failed, sql_name
@@ -358,7 +359,7 @@ class References:
         if duties is None:
             links = Links.within(catalog)
             own = links.of.get(table, ())
-            others = links.to.get(("main", table.lower()), ())
+            others = links.to.get(("main", folded(table)), ())
             duties = [self._reference(link) for link in own], [self._reference(link) for link in others]
             self._duties[table] = duties
         return duties
@@ -367,7 +368,7 @@ class References:
         catalog = self._catalog()
         name: str | None = link.key.table
         if name not in catalog.entries:
-            name = next((each for each in catalog.entries if each.lower() == link.key.table.lower()), None)
+            name = next((each for each in catalog.entries if folded(each) == folded(link.key.table)), None)
         parent = None if name is None else catalog.table(name)
         targets = link.key.targets or (() if parent is None else parent.definition.primary_key)
         return Reference(link, catalog.table(link.child), parent, link.key.columns, targets)
