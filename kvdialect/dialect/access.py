@@ -48,6 +48,7 @@ class Plan:
         equals: operators of the constraints on the path's first columns; their values come first.
         low: whether the lower bound on the next column is inclusive; None: there is none.
         high: the same of the upper bound; its value comes last.
+        stated: the upper bound stands in the statement.
         not_null: the next column is not NULL.
         point: there is one row at most.
         reverse: from the last row to the first.
@@ -61,6 +62,7 @@ class Plan:
     equals: tuple[int, ...]
     low: bool | None
     high: bool | None
+    stated: bool
     not_null: bool
     point: bool
     reverse: bool
@@ -113,7 +115,7 @@ class Plan:
             return self.path.ranges(values, not_null=self.not_null)
         low = UNBOUNDED if self.low is None else bounds[0]
         high = UNBOUNDED if self.high is None else bounds[-1]
-        return self.path.ranges(values, low, high, self.low or False, self.high or False)
+        return self.path.ranges(values, low, high, self.low or False, self.high or False, stated=self.stated)
 
     def _shown(self, pairs: Iterator[Pair]) -> Iterator[Any]:
         if self.content == "row":
@@ -338,6 +340,7 @@ class _Choice:
             equals=tuple(operator for operator, _ in best.equals),
             low=None if best.low is None else _LOWS[best.low[0]],
             high=None if best.high is None else _HIGHS[best.high[0]],
+            stated=best.high is not None and bool(self._literal(best.high[1])),
             not_null=best.not_null,
             point=best.point,
             reverse=best.reverse,

@@ -38,6 +38,12 @@ Edge = tuple[bytes, bool] | Literal["lowest", "highest"] | None
 
 _NUMERIC: Final = ("INTEGER", "REAL", "NUMERIC")
 
+_MOMENTS: Final = (DatetimeKind, DateKind, TimeKind)
+
+_BEHIND_NUMBERS: Final = ":"
+"""Text that lies behind all text which can be read as a number, as that begins with a space, a sign, a dot or a digit.
+"""
+
 
 class Part(abc.ABC):
     """One part of a path's keys.
@@ -78,6 +84,20 @@ class Part(abc.ABC):
     def ambiguous(self, value: Any) -> bool:
         """Whether the comparison depends on where ``value`` comes from; see :meth:`Path.ranges`."""
         return not self._numeric and isinstance(value, int | float)
+
+    def reached(self, high: Any, inclusive: bool) -> tuple[Any, bool]:
+        """The upper bound, inclusive or not, of all that may be below ``high``, wherever this comes from.
+
+        Below text of a column of numbers is what can be read as a number: that is how SQLite reads it there.
+        """
+        if (
+            high.__class__ is str
+            and high < _BEHIND_NUMBERS
+            and not self._numeric
+            and apply_affinity(high, "NUMERIC").__class__ is str  # else it cannot stand in such a column
+        ):
+            return _BEHIND_NUMBERS, False
+        return high, inclusive
 
     @abc.abstractmethod
     def point(self, value: Any) -> bytes | None:
@@ -219,6 +239,10 @@ class RecordPart(Part):
         # Blobs are never read as numbers.
         return not isinstance(self.kind, BytesKind | FixedBytesKind) and super().ambiguous(value)
 
+    def reached(self, high: Any, inclusive: bool) -> tuple[Any, bool]:
+        # Neither are dates and times.
+        return (high, inclusive) if isinstance(self.kind, _MOMENTS) else super().reached(high, inclusive)
+
     def point(self, value: Any) -> bytes | None:
         if value.__class__ is float and self._integral and value.is_integer():
             value = int(value)
@@ -349,7 +373,7 @@ def _fixed_edge(value: Any, above: bool, length: int) -> Edge:
     return (value.ljust(length, b"\0"), False) if len(value) < length else (value[:length], True)
 
 
-_PADDED: Final = (DatetimeKind, DateKind, TimeKind, UuidKind)
+_PADDED: Final = (*_MOMENTS, UuidKind)
 
 
 class _PaddedEdge:

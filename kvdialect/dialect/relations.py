@@ -196,11 +196,13 @@ class Path:
         high_inclusive: bool = True,
         *,
         not_null: bool = False,
+        stated: bool = False,
     ) -> tuple[list[Span], bool]:
         """As :meth:`range`, where the values may have come from columns of other tables.
 
         A number that a column of text is compared with makes SQLite read the text as a number, if the number came from
         a column of numbers, and the number as text if not; nothing says which. Then the ranges hold the rows of both.
+        So they do below text, which a column of numbers may have too, if the bound is not ``stated``: no column's.
 
         Returns:
             The ranges in the order of their keys, and whether they were widened so.
@@ -212,6 +214,8 @@ class Path:
                 return _all_within(prefix, spans), True
         if len(equals) < len(self.parts):
             part = self.parts[len(equals)]
+            if not stated:
+                high, high_inclusive = part.reached(high, high_inclusive)
             if any(v is not UNBOUNDED and v is not None and part.ambiguous(v) for v in (low, high)):
                 if low is None or high is None:
                     return [], True
