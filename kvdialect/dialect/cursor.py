@@ -13,11 +13,12 @@ import apsw
 from kvdialect.dialect import functions, virtual
 from kvdialect.dialect.parameters import FAILURES, Unreadable, adapted, plain_rows, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
-from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, Statement, parse
+from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, PragmaText, Statement, parse
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
 from kvdialect.schema.names import folded
+from kvdialect.store.links import MAIN
 from kvdialect.store.retrying import Attempts
 from kvdialect.store.transaction import Transaction
 
@@ -386,6 +387,10 @@ class Cursor:
             else:
                 connection.references.deferred = on
             return
+        if name == "foreign_key_check":
+            self.description = tuple((column, *[None] * 6) for column in ("table", "rowid", "parent", "fkid"))
+            self._rows = iter(self._checked(sql, statement.pragma))
+            return
         if name not in PRAGMAS:
             raise NotSupportedError(
                 f"PRAGMA {name} is not supported: it is about SQLite's files, and the rows are in"
@@ -397,6 +402,20 @@ class Cursor:
         else:
             connection._ensure(sql, statement)
         self._rows = _all(self._read(connection.shadow.db, sql, None))
+
+    def _checked(self, sql: str, pragma: PragmaText) -> list[Any]:
+        """The rows of ``PRAGMA foreign_key_check``, of one table or of all in a schema."""
+        connection = self.connection
+        connection.shadow.ensure_all()
+        connection.shadow.db.execute(sql).fetchall()  # without rows, but it knows names and keys that are wrong
+        if pragma.value is not None:
+            named = connection.relation(pragma.schema, pragma.value)
+            relations = [] if named is None else [named]  # a temporary table or a view has none to tell of
+        else:
+            schema = folded(pragma.schema or MAIN)
+            entries = [each for each in connection.catalog.entries.values() if each.definition.sql_name[0] == schema]
+            relations = [connection.shadow.relation_of(entry) for entry in entries]
+        return [row for relation in relations for row in connection.references.violations(relation)]
 
     # ------------------------------------------------------------------------------------------ many
 

@@ -23,7 +23,7 @@ from kvdialect.dialect.relations import Relation, find
 from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
 from kvdialect.store.catalog import Catalog
-from kvdialect.store.links import Link, Links, foreign_key_failed
+from kvdialect.store.links import Link, Links, foreign_key_failed, sql_name
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
@@ -136,6 +136,26 @@ class ForeignKeys:
             if key is not None and bond.folded(key) != bond.folded(now):
                 actions += self._parent_gone(bond, key, now, bond.link.key.onupdate)
         self._act(actions)
+
+    def violations(self, relation: Relation) -> Iterator[tuple[str, int | None, str, int]]:
+        """The rows of a table that refer to nothing, as ``PRAGMA foreign_key_check`` has them.
+
+        Returns:
+            The table, the rowid if there is one, the table referred to, and which foreign key, counted from the last.
+        """
+        txn = self._connection.txn
+        bonds = list(enumerate(reversed(self._of(relation).own)))
+        rowid = -1 if relation.alias is None else relation.alias
+        for key, raw in find(txn, relation, (), ()) if bonds else ():
+            row = relation.decode(key, raw)
+            for number, bond in bonds:
+                reference = bond.reference(row)
+                if reference is None:
+                    continue
+                point = None if bond.path is None else bond.point(reference)
+                if point is None or bond.path is None or bond.path.at(txn, point) is None:
+                    shown = row[rowid] if relation.rowid else None
+                    yield relation.name, shown, sql_name(bond.link.key.table)[1], number
 
     def dropping(self, relation: Relation) -> None:
         """A table is about to be dropped, with foreign keys on: its rows are deleted first, actions included.

@@ -284,6 +284,8 @@ class _Parser:
         self._number_parameters()
         identifiers = frozenset([folded(token.name) for token in self.tokens if token.is_name])
         tables = table_names(self.tokens)
+        if "pragma_foreign_key_check" in tables:
+            raise _refused("pragma_foreign_key_check in a query", "run PRAGMA foreign_key_check, which is the same")
         found: dict[str, Any] = {
             "sql": self.sql,
             "identifiers": identifiers,
@@ -314,8 +316,17 @@ class _Parser:
         for at, token in enumerate(tokens):
             if token.word == ";":
                 raise exc.ProgrammingError("one statement at a time: there is more text behind the semicolon")
+            if token.word == "INDEXED" and self._word(at + 1) == "BY" and self._names_index(at):
+                raise _refused(
+                    "INDEXED BY", "the index that costs least is taken; +column in the place of column keeps one out"
+                )
             if token.is_name and folded(token.name) == "load_extension" and self._word(at + 1) == "(":
                 raise _refused("load_extension()", "the SQL door has functions of its own")
+
+    def _names_index(self, at: int) -> bool:
+        """Whether INDEXED BY stands behind a table and before an index; both words may be names."""
+        behind = self.tokens[at + 2 : at + 3]
+        return at > 0 and self.tokens[at - 1].is_name and any(each.is_name and each.word != "FROM" for each in behind)
 
     def _number_parameters(self) -> None:
         """Give each parameter the number that SQLite gives it, from 0 on."""
@@ -469,10 +480,7 @@ class _Parser:
     def _assigned(self, stop: int) -> tuple[str, ...]:
         """The columns that stand in front of the ``=`` of a SET clause."""
         reader = self.reader
-        if reader.accept("INDEXED", "BY"):
-            reader.expect_name()
-        else:
-            reader.accept("NOT", "INDEXED")
+        reader.accept("NOT", "INDEXED")
         reader.expect("SET")
         names: list[str] = []
         while True:

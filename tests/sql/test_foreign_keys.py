@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import threading
 from typing import Any
 
@@ -817,3 +818,77 @@ def test_a_table_that_comes_to_refer_to_what_goes(store, level, door, statement,
     assert referring.exec_driver_sql(orphans).scalar() == 0
     for each in (deleting, referring, session):
         each.close()
+
+
+# ------------------------------------------------------------------------------------------ what does not hold
+
+CHECKED = (
+    "create table p (i integer primary key, u text collate nocase unique, a, b, unique (a, b))",
+    "create table c (x references p, y references p (u) on delete cascade, z references gone (k))",
+    "create table d (k integer primary key, a, b, foreign key (b, a) references p (b, a))",
+    "create table e (k text primary key, up references e, i references p (i)) without rowid",
+    "create table f (n)",
+    "create view v as select 1",
+    "insert into p values (1, 'One', 'a', 2), (2, 'Two', null, 3)",
+    "insert into c values (1, 'one', null), ('2', 'three', 5), (3, null, null), (null, 'TWO', 'x'), ('x', x'00', 1.5)",
+    "insert into d values (7, 'a', 2), (8, 'a', 3), (9, null, 4), (12, 'b', 2)",
+    "insert into e values ('a', 'a', 1), ('b', 'z', 9), ('c', null, 'q'), ('d', 'c', '2')",
+)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_rows_that_refer_to_nothing_are_listed(store, committed):
+    """PRAGMA foreign_key_check has the rows of SQLite's, of one table or of all of a schema, written or committed."""
+    ours = dbapi.connect(store=store, schemas=["other"])
+    ours.execute("pragma foreign_keys = off")
+    theirs = sqlite3.connect(":memory:")
+    theirs.execute("attach ':memory:' as other")
+    for connection in (ours, theirs):
+        for statement in (
+            *CHECKED,
+            "create table other.c (x references c (y))",
+            "create temp table t (a references t)",
+        ):
+            connection.execute(statement)
+        if committed:
+            connection.commit()
+
+    for argument in ("(c)", "(D)", " = e", "('f')", "(v)", "(t)", "(gone)"):
+        statement = f"pragma foreign_key_check{argument}"
+        assert _told(ours, statement) == _told(theirs, statement), statement
+    for schema in ("main", "temp", "other", "no"):
+        statement = f"pragma {schema}.foreign_key_check(c)"
+        assert _told(ours, statement) == _told(theirs, statement), statement
+    for prefix in ("", "main.", "TEMP.", "other.", "no."):
+        statement = f"pragma {prefix}foreign_key_check"
+        assert sorted(map(repr, _told(ours, statement))) == sorted(map(repr, _told(theirs, statement))), statement
+    statement = "pragma foreign_key_check"
+    assert ours.execute(statement).description == theirs.execute(statement).description
+    ours.close()
+    theirs.close()
+
+
+def _told(connection: Any, statement: str) -> Any:
+    """The rows of a statement, or the words of its error."""
+    try:
+        return connection.execute(statement).fetchall()
+    except (sqlite3.OperationalError, exc.OperationalError) as error:
+        return exc.message_of(error)
+
+
+def test_records_that_refer_to_nothing_are_listed(store):
+    """Of records as of tables that SQL made: they have no rowid. It is a reading, which no commit conflicts with."""
+    models.create_all(store)
+    with Session(store) as session, session.begin():
+        session.add(Author(id=b"\1" * 32, name="Austen"))
+        session.add(Book(id=1, author=b"\1" * 32, press="Austen"))
+        session.add(Book(id=2, author=b"\2" * 32, press="Nobody"))
+    with store.sqlalchemy().connect() as checking, store.sqlalchemy().connect() as deleting:
+        found = checking.exec_driver_sql("pragma foreign_key_check").all()
+        assert found == [("books", None, "authors", 0), ("books", None, "authors", 1)]
+        deleting.exec_driver_sql("DELETE FROM books")
+        deleting.exec_driver_sql("DELETE FROM authors")
+        deleting.commit()
+        checking.exec_driver_sql("CREATE TABLE another (a)")
+        checking.commit()
+        assert checking.exec_driver_sql("pragma foreign_key_check").all() == []

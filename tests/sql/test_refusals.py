@@ -49,6 +49,13 @@ def seen(connection: sa.Connection) -> list[tuple]:
         ("load_extension", "EXPLAIN SELECT \"load_extension\"('x')"),
         ("load_extension", "CREATE VIEW v AS SELECT load_extension('x')"),
         ("load_extension", "CREATE TABLE u (a CHECK (load_extension('x') IS NULL))"),
+        ("INDEXED BY", "SELECT a FROM t INDEXED BY ix WHERE a = 'x'"),
+        ("INDEXED BY", "SELECT x.a FROM t AS x indexed by ix, t"),
+        ("INDEXED BY", 'UPDATE t INDEXED BY "ix" SET a = 1'),
+        ("INDEXED BY", "DELETE FROM main.t INDEXED BY ix"),
+        ("INDEXED BY", "CREATE VIEW w AS SELECT a FROM t INDEXED BY ix"),
+        ("pragma_foreign_key_check", "SELECT * FROM pragma_foreign_key_check"),
+        ("pragma_foreign_key_check", "SELECT * FROM t, pragma_foreign_key_check('t')"),
         ("VACUUM INTO", "VACUUM INTO 'copy.db'"),
         ("VACUUM INTO", "vacuum main into 'copy.db'"),
         ("ON CONFLICT REPLACE", "CREATE TABLE u (a UNIQUE ON CONFLICT REPLACE)"),
@@ -107,6 +114,14 @@ def test_what_the_engines_do_themselves_is_taken(connection, statement):
     before = seen(connection)
     connection.exec_driver_sql(statement)
     assert seen(connection) == before
+
+
+def test_no_index_may_be_asked_for(connection):
+    """NOT INDEXED is taken: whether an index is read changes no row."""
+    rows = connection.exec_driver_sql("SELECT a FROM t NOT INDEXED WHERE a = 'x'").all()
+    assert rows == connection.exec_driver_sql("SELECT a FROM t WHERE a = 'x'").all()
+    connection.exec_driver_sql("UPDATE t NOT INDEXED SET a = 'z'")
+    connection.exec_driver_sql("DELETE FROM t NOT INDEXED")
 
 
 def test_words_of_refused_statements_are_names_too(connection):

@@ -184,7 +184,7 @@ def test_source(sql, columns, source, simple):
 def test_assigned(sets, assigned):
     """The columns that an UPDATE sets."""
     assert parse(f"update t set {sets}").assigned == assigned
-    assert parse(f"update t indexed by i set {sets}").assigned == assigned
+    assert parse(f"update t not indexed set {sets}").assigned == assigned
     assert parse(f"update or fail t as x not indexed set {sets} returning *").assigned == assigned
 
 
