@@ -390,6 +390,12 @@ class SchemaStatements:
                 parts.append(
                     IndexPart(name=part, descending=bool(descending), collation=(collation or "BINARY").upper())
                 )
+            text = texts.get(name)
+            facts = None if text is None else ddltext.index_facts(text)
+            if facts is not None and len(facts.expressions) != expressions:
+                # SQLite takes "name" for a string where there is no such column; an index over one value helps nobody.
+                unknown = [each.name for each in facts.columns if folded(each.name) not in map(folded, names)]
+                raise exc.OperationalError(f"no such column: {', '.join(unknown)} (index {name})")
             where = None
             if partial:
                 hidden.append(hidden_name(name, "where"))
@@ -401,7 +407,7 @@ class SchemaStatements:
                     parts=tuple(parts),
                     unique=bool(unique),
                     where=where,
-                    statement=texts.get(name),
+                    statement=text,
                 )
             )
         return tuple(sorted(indexes, key=lambda index: index.name)), hidden

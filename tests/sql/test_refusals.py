@@ -130,3 +130,11 @@ def test_words_of_refused_statements_are_names_too(connection):
     connection.exec_driver_sql("INSERT INTO attach VALUES ('CREATE TRIGGER', 1, 'load_extension(1)')")
     query = "SELECT trigger, load_extension FROM attach WHERE load_extension IN (1)"
     assert connection.exec_driver_sql(query).all() == [("CREATE TRIGGER", 1)]
+
+
+def test_an_index_over_a_name_that_sqlite_takes_for_a_string(connection):
+    """In double quotes it is one to SQLite where there is no such column; here it ended in a KeyError."""
+    before = seen(connection)
+    with pytest.raises(sa.exc.OperationalError, match=r"no such column: zzz \(index i\)"):
+        connection.exec_driver_sql('CREATE INDEX i ON t (a, "zzz")')
+    assert seen(connection) == before
