@@ -56,7 +56,7 @@ def reached(instance: Any, cascade: str, *, stop: Callable[[Any], bool] = lambda
 
 
 def doomed(session: Session, instance: Any) -> list[Any]:
-    """The objects to be deleted with one; those that are not loaded are loaded, unless ``passive_deletes`` says no."""
+    """The objects to be deleted with one, as the store has them now, unless ``passive_deletes`` says no."""
     found: dict[int, Any] = {id(instance): instance}
     level = [instance]
     session._autoflush()
@@ -69,7 +69,7 @@ def doomed(session: Session, instance: Any) -> list[Any]:
             for relationship in record.relationships.values():
                 if "delete" not in relationship.cascade:
                     continue
-                _load_missing(session, instances, relationship)
+                _load_now(session, instances, relationship)
                 for other in (other for each in instances for other in _members(each, relationship)):
                     if id(other) not in found:
                         found[id(other)] = other
@@ -78,12 +78,10 @@ def doomed(session: Session, instance: Any) -> list[Any]:
     return list(found.values())
 
 
-def _load_missing(session: Session, instances: Iterable[Any], relationship: Relationship) -> None:
-    if relationship.declared.passive_deletes:
-        return
-    name = relationship.name
-    missing = [each for each in instances if is_stored(each) and name not in made_related(each).values]
-    relationships.load_one(session, missing, relationship)
+def _load_now(session: Session, instances: Iterable[Any], relationship: Relationship) -> None:
+    """Load a relationship of objects that are to be deleted, also where it is loaded: that may be long ago."""
+    if not relationship.declared.passive_deletes:
+        relationships.load_one(session, [each for each in instances if is_stored(each)], relationship)
 
 
 def _members(instance: Any, relationship: Relationship) -> tuple[Any, ...]:
@@ -228,7 +226,7 @@ class _Preparation:
                 if relationship.to_parent or relationship.declared.passive_deletes == "all":
                     continue
                 if "delete" not in relationship.cascade:
-                    _load_missing(session, instances, relationship)
+                    _load_now(session, instances, relationship)
                 for child in (child for each in instances for child in _members(each, relationship)):
                     kept = (id(child), relationship.way.remote) in self.kept and not self._kept_by_deleted(child)
                     if id(child) not in deleted and not kept:
@@ -265,7 +263,9 @@ class _Preparation:
         if id(child) in session.work.deleted:
             return
         for each in (child, parent):
-            if each is not None and getattr(each, "_kv", None) is not session.tracker:
+            if each is None:
+                continue
+            if getattr(each, "_kv", None) is not session.tracker or attachment.is_gone(session, each):
                 warnings.warn(
                     f"{named(each)} is not in the session: {relationship} is not stored of it (add the object)",
                     sa_exc.SAWarning,

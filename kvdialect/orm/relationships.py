@@ -271,11 +271,11 @@ def load_one(session: Session, instances: Sequence[Any], relationship: Relations
     inverse = relationship.inverse
     # What the transaction has written may be undone, and then what was loaded of it is wrong.
     pending = session._autobegin().changes
-    noted = session.work.levels[-1].loaded
+    level = session.work.levels[-1]
     for instance, key in zip(instances, keys, strict=True):
         others = found.get(key, [])
         if pending:
-            noted.append((instance, relationship.name))
+            level.note_loaded(instance, relationship.name)
         if relationship.many:
             put_loaded(instance, relationship, _in_order(relationship, others))
         else:
@@ -290,7 +290,7 @@ def load_one(session: Session, instances: Sequence[Any], relationship: Relations
             for other in others:
                 put_loaded(other, inverse, instance)
                 if pending:
-                    noted.append((other, inverse.name))
+                    level.note_loaded(other, inverse.name)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 import attrs
 
@@ -45,14 +46,14 @@ class Level:
         touched: what objects were, by ``id``.
         arrived: those that were new and are stored now, by ``id``, which need no more than that.
         departed: records were deleted, so that objects may have to be let go of when the level succeeds.
-        loaded: relationships, by object and name, that were loaded from what is not committed.
+        loaded: objects with relationships, by ``id`` and name, that were loaded from what is not committed.
     """
 
     savepoint: int | None = None
     touched: dict[int, Before] = attrs.field(factory=dict)
     arrived: dict[Mapper, dict[int, Any]] = attrs.field(factory=dict)
     departed: bool = False
-    loaded: list[tuple[Any, str]] = attrs.field(factory=list)
+    loaded: dict[tuple[int, str], ref[Any]] = attrs.field(factory=dict)
 
     def knows(self, ident: int) -> bool:
         """Whether the object with this ``id`` was noted."""
@@ -62,6 +63,10 @@ class Level:
         """Remember an object of a stored record, once."""
         if not self.knows(id(instance)):
             self.touched[id(instance)] = Before(instance, mapper, instance._key, instance._raw)
+
+    def note_loaded(self, instance: Any, name: str) -> None:
+        """Remember that a relationship was loaded; the object itself is not held."""
+        self.loaded[id(instance), name] = ref(instance)
 
     def note_new(self, instances: list[Any], mapper: Mapper) -> None:
         """Remember objects that are stored now."""
@@ -80,7 +85,7 @@ class Level:
         for mapper, instances in self.arrived.items():
             outer.note_new(list(instances.values()), mapper)
         outer.departed = outer.departed or self.departed
-        outer.loaded += self.loaded
+        outer.loaded |= self.loaded
 
 
 class Mapper:
@@ -258,6 +263,8 @@ class UnitOfWork:
         for instance in self.new.values():
             if not level.knows(id(instance)):
                 session.make_transient(instance)
+                if session.dispatch.pending_to_transient:
+                    session.dispatch.pending_to_transient(session, instance)
         unflushed = dict(session.tracker)
         self.new.clear()
         self.deleted.clear()
@@ -272,8 +279,10 @@ class UnitOfWork:
                 self._take_out(mapper, instance)
                 if instance._kv is None or instance._kv.session in (session, None):  # else it is another's by now
                     session.make_transient(instance)
-        for instance, name in level.loaded:
-            forget_loaded(instance, name)
+        for (_, name), found in level.loaded.items():
+            loaded = found()
+            if loaded is not None:
+                forget_loaded(loaded, name)
         for before in level.touched.values():
             self._take_out(before.mapper, before.instance)
         for before in level.touched.values():

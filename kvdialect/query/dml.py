@@ -57,11 +57,18 @@ def insert_rows(statement: sa.Insert, params: Parameters) -> tuple[sa.Table, lis
         if params:
             raise exc.ArgumentError("an insert() with a list of values() takes no parameters besides")
         return table, [_named(table, row) for rows in many for row in rows]
-    given: Sequence[Mapping[str, Any]] = [params] if isinstance(params, Mapping) else list(params or ())
+    given: Sequence[Mapping[str, Any]]
+    given = [{}] if params is None else [params] if isinstance(params, Mapping) else list(params)
+    for row in given:
+        if not isinstance(row, Mapping):
+            raise exc.ArgumentError(
+                f"a row of an insert() into {table.name} is {row!r:.80}; give a dict of values by column name",
+                table=table.name,
+            )
     fixed = _named(table, source._values or {})
     if not fixed:
-        return table, [_named(table, row) for row in given] or [{}]
-    return table, [_with_fixed(table, fixed, row) for row in given or ({},)]
+        return table, [_named(table, row) for row in given]
+    return table, [_with_fixed(table, fixed, row) for row in given]
 
 
 def _with_fixed(table: Any, fixed: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

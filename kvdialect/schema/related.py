@@ -188,6 +188,8 @@ class RelatedList(list[Any]):
         note(self._owner, self._relationship)
         super().__setitem__(index, items if isinstance(index, slice) else value)
         self._differ(before)
+        for item in items:
+            _cascade(self._owner, self._relationship, item)  # the other side may have put it here, and adds nothing
 
     def __delitem__(self, index: SupportsIndex | slice) -> None:
         before = tuple(self)
@@ -316,6 +318,8 @@ def _give(instance: Any, relationship: Relationship, value: Any) -> None:
     assert relationship.inverse is not None
     for other in members(held):
         _take(other, relationship.inverse, instance)
+        if not relationship.to_parent:
+            _orphaned(other, relationship)
 
 
 def _take(instance: Any, relationship: Relationship, value: Any) -> None:

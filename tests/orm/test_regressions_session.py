@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, Index, delete, event, func, insert, select, update
@@ -41,6 +44,8 @@ class Owner:
     id: Mapped[int] = field(primary_key=True)
     n: Mapped[int] = 0
     pets: Mapped[list[Pet]] = relationship(back_populates="owner", cascade="all, delete-orphan")
+    friends: Mapped[list[Friend]] = relationship(back_populates="owner")
+    badge: Mapped[Badge | None] = relationship(back_populates="owner", cascade="all, delete-orphan", uselist=False)
 
 
 @mapped(models)
@@ -49,6 +54,22 @@ class Pet:
     id: Mapped[int] = field(primary_key=True)
     owner_id: Mapped[int | None] = field(ForeignKey("owners.id", onupdate="CASCADE"), index=True, default=None)
     owner: Mapped[Owner | None] = relationship(back_populates="pets")
+
+
+@mapped(models)
+class Friend:
+    __tablename__ = "friends"
+    id: Mapped[int] = field(primary_key=True)
+    owner_id: Mapped[int | None] = field(ForeignKey("owners.id"), index=True, default=None)
+    owner: Mapped[Owner | None] = relationship(back_populates="friends")
+
+
+@mapped(models)
+class Badge:
+    __tablename__ = "badges"
+    id: Mapped[int] = field(primary_key=True)
+    owner_id: Mapped[int | None] = field(ForeignKey("owners.id"), index=True, default=None)
+    owner: Mapped[Owner | None] = relationship(back_populates="badge")
 
 
 @mapped(models)
@@ -791,3 +812,104 @@ def test_a_child_is_deleted_twice(session):
     session.delete(pet)
     session.commit()
     assert pets(session) == [(2, 1)]
+
+
+@pytest.mark.parametrize("how", ["next transaction", "refreshed"])
+def test_a_child_that_was_moved_is_not_deleted_with_its_old_parent(session, how):
+    """The old parent's list had it still, as the child did not know of its parent when it was given another."""
+    session.add(Owner(2))
+    session.commit()
+    old, new = session.get_one(Owner, 1), session.get_one(Owner, 2)
+    session.load(old, "pets")
+    pet = old.pets[0]
+    if how == "refreshed":
+        session.refresh(pet)
+    else:
+        session.commit()
+        pet = session.get_one(Pet, 1)
+    pet.owner = new
+    session.flush() if how == "refreshed" else session.commit()
+    session.delete(old)
+    session.commit()
+    assert pets(session) == [(1, 2)]
+
+
+def test_children_of_others_are_deleted_too(session, store):
+    """A list that was loaded in an earlier transaction was believed, and what came since was left without a parent."""
+    owner = session.get_one(Owner, 1)
+    session.load(owner, "pets", "friends")
+    session.commit()
+    with Session(store) as other, other.begin():
+        other.add_all([Pet(3, owner_id=1), Friend(1, owner_id=1)])
+    session.delete(owner)
+    session.commit()
+    assert pets(session) == []
+    assert [(each.id, each.owner_id) for each in session.scan(Friend)] == [(1, None)]
+
+
+def test_a_child_that_was_expunged_is_deleted_too(session):
+    owner = session.get_one(Owner, 1)
+    session.load(owner, "pets")
+    session.expunge(owner.pets[0])
+    session.delete(owner)
+    session.commit()
+    assert pets(session) == []
+
+
+def test_nothing_refers_to_a_parent_whose_deletion_was_flushed(session):
+    session.add(Friend(9))
+    owner = session.get_one(Owner, 1)
+    session.delete(owner)
+    session.flush()
+    session.get_one(Friend, 9).owner = owner
+    with pytest.warns(sa_exc.SAWarning, match="is not in the session"):
+        session.commit()
+    assert [(each.id, each.owner_id) for each in session.scan(Friend)] == [(9, None)]
+
+
+def test_what_was_loaded_is_not_held(session):
+    """Of relationships loaded from what is not committed a note was kept, and the objects with it."""
+    session.add(Owner(2))
+    session.flush()
+    for _ in range(3):
+        session.load(session.get_one(Owner, 1), "pets")
+    found = weakref.ref(session.get_one(Owner, 1))
+    gc.collect()
+    assert found() is None
+
+
+def test_one_that_replaces_a_pending_one_makes_it_an_orphan(session):
+    owner = session.get_one(Owner, 1)
+    session.load(owner)
+    session.add(Badge(1, owner=owner))
+    session.add(Badge(2, owner=owner))
+    session.commit()
+    assert [(each.id, each.owner_id) for each in session.scan(Badge)] == [(2, 1)]
+
+
+def test_a_list_that_is_set_adds_what_it_has(session):
+    """Also what had come to it by the other side, which adds nothing."""
+    owner = session.get_one(Owner, 1)
+    session.load(owner)
+    friend = Friend(5, owner=owner)
+    owner.friends = [friend]
+    session.commit()
+    assert [(each.id, each.owner_id) for each in session.scan(Friend)] == [(5, 1)]
+
+
+def test_an_insert_of_no_rows_inserts_none(store):
+    with Session(store) as session:
+        assert session.execute(insert(Item), []).rowcount == 0
+        with pytest.raises(exc.ArgumentError, match=r"a row of an insert\(\) into items is \(7, 2\)"):
+            session.execute(insert(Item), [(7, 2)])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_rollback_tells_of_what_was_pending(store, nested):
+    with Session(store) as session:
+        told = []
+        event.listen(session, "pending_to_transient", lambda _, instance: told.append(instance.id))
+        level = session.begin_nested() if nested else session
+        session.add(Item(77))
+        level.rollback()
+        assert told == [77]
