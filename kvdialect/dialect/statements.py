@@ -253,6 +253,8 @@ def parse(sql: str) -> Statement:
 
 @lru_cache(_CACHED)
 def _cached(sql: str) -> Statement:
+    if "\0" in sql:
+        raise exc.ProgrammingError("a statement has a NUL character in it, which SQL does not allow (bind the value)")
     return _Parser(sql).parse()
 
 

@@ -64,6 +64,8 @@ def difference(path: str, noted: Closed) -> str | None:
             found = described(path, name, hashed=bool(was.hash))
         except FileNotFoundError:
             return f"{name} is missing"
+        except IsADirectoryError:
+            return f"{name} is a directory"
         if found.size != was.size:
             return f"{name} has {found.size} bytes and had {was.size}"
         if found.hash != was.hash:

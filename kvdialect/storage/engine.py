@@ -251,7 +251,7 @@ class EngineSnapshot(Snapshot):
         if stop is not None and start >= stop:
             self.check_family(cf)
             return iter(())
-        pairs = self.open_scan(cf, start, stop, reverse)
+        pairs = self.open_scan(cf, start, stop, bool(reverse))
         self.keep(pairs)
         return chain.from_iterable(pairs)
 

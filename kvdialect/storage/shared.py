@@ -28,6 +28,8 @@ from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMake
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
 from kvdialect.storage.storedir import copy, read_marker
 
+T = TypeVar("T")
+
 
 class Handle(StorageBackend):
     """A handle on an :class:`Engine`: what ``open_backend`` returns for the built-in engines."""
@@ -66,6 +68,8 @@ class Handle(StorageBackend):
         return self._read(cf, key)
 
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        if self.closed:
+            self._refuse()
         return self.engine.multi_get(cf, keys)
 
     def scan(self, cf: str, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False) -> Iterator[Pair]:
@@ -75,7 +79,7 @@ class Handle(StorageBackend):
             snapshot.check_family(cf)
             snapshot.close()
             return iter(())
-        pairs = snapshot.open_scan(cf, start, stop, reverse)
+        pairs = snapshot.open_scan(cf, start, stop, bool(reverse))
         pairs.own_snapshot = True
         snapshot.keep(pairs)
         return chain.from_iterable(pairs)
@@ -83,7 +87,12 @@ class Handle(StorageBackend):
     def snapshot(self) -> EngineSnapshot:
         engine = self.engine
         engine.check_process()
-        snapshot = engine.take_snapshot()
+        try:
+            snapshot = engine.take_snapshot()
+        except Exception:
+            if self.closed:  # by another thread, meanwhile
+                self._refuse()
+            raise
         snapshot.owner = self
         self.children.add(snapshot)
         if self.closed:  # by another thread, which may have looked for snapshots before this one was there
@@ -93,7 +102,9 @@ class Handle(StorageBackend):
 
     def batch_write(self, batch: WriteBatch) -> None:
         engine = self.engine
-        engine.check_process()
+        self._check_open()
+        if not isinstance(batch, WriteBatch):
+            raise TypeError(f"batch_write() takes a WriteBatch, not {type(batch).__name__}")
         if not self.capabilities.writable:
             raise exc.ReadOnlyStore(
                 f"{self.name}:{self.path} is open for reading; writing needs mode=rw", **engine.facts("batch_write")
@@ -114,17 +125,19 @@ class Handle(StorageBackend):
                 engine.figures.add(time.perf_counter() - begun, batch.written_bytes)
 
     def column_families(self) -> list[str]:
-        self.engine.check_process()
+        self._check_open()
         return sorted(name for name in self.engine.families() if name != RESERVED_FAMILY)
 
     def column_family_options(self, name: str) -> ColumnFamilyOptions:
-        self.engine.check_process()
+        self._check_open()
         if name == RESERVED_FAMILY or name not in self.engine.families():
             raise exc.UnknownColumnFamily(name, **self.engine.facts("column_family_options"))
         return self.engine.family_options(name)
 
     def create_column_family(self, name: str, options: ColumnFamilyOptions | None = None) -> None:
         self._check_writable("create_column_family")
+        if options is not None and not isinstance(options, ColumnFamilyOptions):
+            raise TypeError(f"options are ColumnFamilyOptions, not {type(options).__name__}")
         self.engine.create_family(check_family_name(name), options or ColumnFamilyOptions())
 
     def drop_column_family(self, name: str) -> None:
@@ -149,17 +162,17 @@ class Handle(StorageBackend):
 
     def flush(self) -> None:
         self._check_writable("flush")
-        self.engine.flush()
+        self._unless_closed(self.engine.flush)
 
     def compact(self, cf: str) -> None:
-        self.engine.check_process()
+        self._check_open()
         if cf not in self.engine.families():
             raise exc.UnknownColumnFamily(cf, **self.engine.facts("compact"))
         self._check_writable("compact")
-        self.engine.compact(cf)
+        self._unless_closed(lambda: self.engine.compact(cf))
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        self.engine.check_process()
+        self._check_open()
         target = os.path.abspath(path)
         source = read_marker(self.path) if self.path is not None and self.capabilities.persistent else None
         if source is None:
@@ -168,7 +181,7 @@ class Handle(StorageBackend):
         copy(target, source, self.engine.copy_to)
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        self.engine.check_process()
+        self._check_open()
         return self.engine.faults()
 
     def still(self) -> AbstractContextManager[str]:
@@ -177,18 +190,22 @@ class Handle(StorageBackend):
         Raises:
             NotSupportedError: if the engine has no files.
         """
-        self.engine.check_process()
+        self._check_open()
         return self.engine.still()
 
     def commit_outcome(self, token: bytes) -> exc.Outcome:
-        self.engine.check_process()
+        self._check_open()
         return self.engine.commit_outcome(token)
 
     def catch_up(self) -> None:
+        self._check_open()
         self.engine.catch_up()
 
     def stats(self) -> dict[str, Any]:
-        self.engine.check_process()
+        self._check_open()
+        return self._unless_closed(self._stats)
+
+    def _stats(self) -> dict[str, Any]:
         snapshots = self.engine.snapshots()
         now = time.monotonic()
         return {
@@ -202,13 +219,13 @@ class Handle(StorageBackend):
         }
 
     def family_stats(self) -> dict[str, FamilyStats]:
-        self.engine.check_process()
-        found = self.engine.family_stats()
+        self._check_open()
+        found = self._unless_closed(self.engine.family_stats)
         return {name: found.get(name, FamilyStats()) for name in self.column_families()}
 
     def readers(self) -> list[ReaderStats]:
-        self.engine.check_process()
-        return self.engine.readers()
+        self._check_open()
+        return self._unless_closed(self.engine.readers)
 
     def close(self) -> None:
         engine = self.engine
@@ -236,8 +253,23 @@ class Handle(StorageBackend):
         if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
             self.close()
 
-    def _check_writable(self, operation: str) -> None:
+    def _check_open(self) -> None:
+        """Refuse a method that was fetched from the handle before it was closed, and the child of a fork."""
+        if self.closed:
+            self._refuse()
         self.engine.check_process()
+
+    def _unless_closed(self, call: Callable[[], T]) -> T:
+        """Call what another thread's ``close`` may overtake: its error then says so, and not what the driver says."""
+        try:
+            return call()
+        except Exception:
+            if self.closed:
+                self._refuse()
+            raise
+
+    def _check_writable(self, operation: str) -> None:
+        self._check_open()
         if not self.capabilities.writable:
             raise exc.ReadOnlyStore(
                 f"{self.name}:{self.path} is open for reading; {operation} needs mode=rw",
@@ -270,11 +302,18 @@ def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyE
 
     Raises:
         ArgumentError: if it is open in this process with other options.
+        DeviceError: if a file of it cannot be read.
     """
     with _opening:
         engine = _engines.get(key)
         if engine is None:
-            engine = _engines[key] = make()
+            try:
+                engine = _engines[key] = make()
+            except OSError as error:  # of a file that is read before the driver is
+                raise exc.DeviceError(
+                    f"cannot open {key[0]}:{key[-1]}: {error} (look at the rights to its files, and at the disk)",
+                    engine=key[0], path=key[-1], operation="open", engine_message=str(error),
+                ) from error  # fmt: skip
         else:
             check_same_options(engine, options)
         engine.references += 1

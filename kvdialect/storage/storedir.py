@@ -189,7 +189,8 @@ def _unwritten(path: str) -> Iterator[None]:
 def _copy_files(source: str, directory: str) -> None:
     for entry in os.listdir(source):
         if entry not in _NOT_COPIED:
-            shutil.copy2(os.path.join(source, entry), os.path.join(directory, entry))
+            # With the rights of a new file: a backup may be write-protected.
+            shutil.copyfile(os.path.join(source, entry), os.path.join(directory, entry))
 
 
 def aside_of(path: str) -> str:
@@ -255,7 +256,8 @@ def settle(aside: str, path: str) -> None:
 
 
 def _cannot_create(path: str, marker: Marker, error: OSError) -> exc.BackendError:
-    return exc.BackendError(
+    kind = exc.DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else exc.BackendError
+    return kind(
         f"cannot create a store at {path}: {error.strerror or error}",
         path=path, operation="open", engine=marker.engine, engine_message=str(error),
     )  # fmt: skip

@@ -176,6 +176,7 @@ class Verifier:
                         self._found("damaged structure", message, cf=cf)
                 if self._rest:
                     self._shared(catalog, families)
+                    self._others(catalog, families)
                     self._own()
             except _Enough:
                 more = True
@@ -369,6 +370,15 @@ class Verifier:
             if following is None:
                 return
             start = following
+
+    def _others(self, catalog: Catalog, families: set[str]) -> None:
+        """The families that belong to no table: what they hold is not known, but it can be read or not."""
+        known = {RESERVED_FAMILY, SHARED_FAMILY, *(family for family, _ in catalog.families())}
+        for family in sorted(families - known):
+            self._tell(family, 0)
+            for read, _ in enumerate(_Pairs(self, family, b"", None, None, None), 1):
+                if read % _CHUNK == 0:
+                    self._tell(family, read)
 
     def _own(self) -> None:
         """The library's own family, of which the catalog is read already."""

@@ -157,3 +157,5 @@ def main() -> None:
             say(done=attrs.evolve(verifier.run(), findings=()))
     except exc.Error as error:
         say(error=error.message)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise SystemExit(130) from None  # who waits for it says so

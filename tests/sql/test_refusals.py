@@ -132,6 +132,11 @@ def test_words_of_refused_statements_are_names_too(connection):
     assert connection.exec_driver_sql(query).all() == [("CREATE TRIGGER", 1)]
 
 
+def test_a_statement_with_a_nul_character(connection):
+    with pytest.raises(sa.exc.ProgrammingError, match="NUL character"):
+        connection.exec_driver_sql("SELECT '\0'")
+
+
 def test_an_index_over_a_name_that_sqlite_takes_for_a_string(connection):
     """In double quotes it is one to SQLite where there is no such column; here it ended in a KeyError."""
     before = seen(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from kvdialect import ColumnFamilyOptions, exc, open_backend
 from kvdialect.storage import WriteBatch
 from kvdialect.storage.engine import EngineSnapshot
 from kvdialect.storage.filelock import FileLock
+from kvdialect.storage.interrupts import HeldInterrupts
 
 ENGINES = [
     pytest.param("memory:///{}", marks=pytest.mark.engine("memory"), id="memory"),
@@ -366,3 +368,215 @@ def test_a_store_that_another_process_makes_at_this_moment_is_one(url, monkeypat
     monkeypatch.setattr(os, "listdir", made_first)
     with open_backend(url) as backend:
         assert backend.get("a", b"k") == b"v"
+
+
+# ------------------------------------------------------------------------------------------ signals
+
+SIGNALLED = """
+import random, signal, sys, threading
+from kvdialect import exc, open_backend
+from kvdialect.storage import WriteBatch
+
+class Expired(BaseException):
+    pass
+
+def expire(*_):
+    raise Expired
+
+signal.signal(signal.SIGALRM, expire)
+backend = open_backend(sys.argv[1], ["a", "b"])
+stop = threading.Event()
+
+def beside():
+    while not stop.is_set():
+        backend.put("a", b"beside", b"1")
+
+thread = threading.Thread(target=beside)
+thread.start()
+expired, rng = 0, random.Random(1)
+for number in range(250):
+    key = b"%d" % number
+    try:
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.002))
+        while True:
+            backend.batch_write(WriteBatch().put("a", key, b"1").put("b", key, b"1"))
+    except Expired:
+        expired += 1
+    torn = [cf for cf in ("a", "b") if backend.get(cf, key) is None]
+    assert len(torn) in (0, 2), f"{key} is not in {torn}"
+stop.set()
+thread.join(20)
+assert not thread.is_alive()
+backend.put("a", b"last", b"1")
+backend.close()
+assert signal.getsignal(signal.SIGALRM) is expire
+print(expired)
+"""
+
+
+def test_a_signal_handler_that_raises_leaves_no_commit_half_done(url):
+    """Only Ctrl-C was held back: whoever led the commits of all threads was gone, and they waited for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, url], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+def test_all_signals_that_came_are_handled():
+    """Those that were held back together, though the first handler raises; and each has its handler back."""
+    came = []
+
+    def note(number, _):
+        came.append(number)
+        if number == signal.SIGUSR1:
+            raise ZeroDivisionError
+
+    numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR2)
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        with HeldInterrupts() as held:
+            for number in numbers:
+                signal.raise_signal(number)
+            assert (held.pending, came) == (True, [])
+        with pytest.raises(ZeroDivisionError):
+            held.deliver()
+        assert came == list(numbers)
+        assert [signal.getsignal(number) for number in numbers] == [note] * 3
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+# ------------------------------------------------------------------------------------------ RocksDB
+
+
+@pytest.mark.engine("rocksdb")
+@pytest.mark.parametrize("call", ["create_column_family", "drop_column_family"])
+def test_a_family_whose_making_or_dropping_failed_needs_reopening(tmp_path, call):
+    """The manifest may have it: the store went on with what it knew, until a write to the family stopped all others."""
+
+    class Failing:
+        def __init__(self, database):
+            self._database = database
+
+        def __getattr__(self, name):
+            if name == call:
+                raise OSError("IO error: No space left on device")
+            return getattr(self._database, name)
+
+    with open_backend(f"rocksdb:///{tmp_path}/store", ["a", "b"]) as backend:
+        backend.put("a", b"k", b"v")
+        whole, backend.engine.database = backend.engine.database, Failing(backend.engine.database)
+        with pytest.raises(exc.DiskFull):
+            getattr(backend, call)("a" if call.startswith("drop") else "c")
+        backend.engine.database = whole
+        assert backend.get("a", b"k") == b"v"
+        for write in (
+            lambda: backend.put("b", b"k", b"v"),
+            lambda: getattr(backend, call)("b" if "drop" in call else "d"),
+        ):
+            with pytest.raises(exc.ReopenRequired, match="made or dropped a column family"):
+                write()
+        del whole
+    with open_backend(f"rocksdb:///{tmp_path}/store") as backend:
+        backend.put("b", b"k", b"v")
+
+
+@pytest.mark.engine("rocksdb")
+def test_a_compaction_that_fails_says_so(tmp_path):
+    """The driver's call returns as if it had been done."""
+    url = f"rocksdb:///{tmp_path}/store"
+    with open_backend(url, ["a"]) as backend:
+        for _ in range(3):
+            backend.batch_write(WriteBatch().update("a", {b"%06d" % n: os.urandom(100) for n in range(3000)}))
+            backend.flush()
+    file = max((tmp_path / "store").glob("*.sst"), key=lambda path: path.stat().st_size)
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+
+    with open_backend(url) as backend, pytest.raises(exc.BackendError, match="could not compact a"):
+        backend.compact("a")
+
+
+@pytest.mark.engine("rocksdb")
+def test_families_that_are_dropped_beside_reads_and_flushes(tmp_path):
+    """A get said KeyError, and a flush of all families that one of them was dropped."""
+    stop = threading.Event()
+    seen: list[BaseException] = []
+    with open_backend(f"rocksdb:///{tmp_path}/store?durability=wal", ["a", "b"]) as backend:
+
+        def work(call):
+            while not stop.is_set():
+                try:
+                    call()
+                except exc.UnknownColumnFamily:
+                    pass
+                except BaseException as error:  # noqa: BLE001 - it is told
+                    seen.append(error)
+
+        calls = (lambda: backend.get("a", b"k"), lambda: backend.multi_get("a", [b"k"]), backend.flush, backend.stats)
+        threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for _ in range(30):
+            backend.drop_column_family("a")
+            backend.create_column_family("a")
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert seen == []
+
+
+# ------------------------------------------------------------------------------------------ closed, and of a wrong type
+
+
+def test_stats_that_a_close_overtakes(url):
+    """A thread that polls them as a program ends got the driver's own errors."""
+    seen = set()
+    for _ in range(20):
+        backend = open_backend(url, ["a"])
+        started = threading.Barrier(4)
+
+        def poll(name, backend=backend, started=started):
+            started.wait()
+            try:
+                while True:
+                    getattr(backend, name)()
+            except BaseException as error:  # noqa: BLE001 - it is looked at
+                seen.add(type(error))
+
+        threads = [threading.Thread(target=poll, args=(name,)) for name in ("stats", "family_stats", "column_families")]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        time.sleep(0.005)
+        backend.close()
+        for thread in threads:
+            thread.join()
+    assert seen == {exc.StoreClosed}
+
+
+def test_arguments_of_a_wrong_type(url):
+    with open_backend(url, ["a"]) as backend:
+        backend.put("a", b"k", b"v")
+        with pytest.raises(TypeError, match="takes a WriteBatch, not list"):
+            backend.batch_write([])
+        with pytest.raises(TypeError, match="options are ColumnFamilyOptions, not str"):
+            backend.create_column_family("b", "fifo")
+        assert list(backend.scan("a", reverse=1)) == [(b"k", b"v")]
+
+
+@pytest.mark.parametrize("name", ["KVDIALECT.closed", "CURRENT"])
+@pytest.mark.engine("rocksdb")
+def test_a_file_that_cannot_be_read_is_a_typed_error(tmp_path, name):
+    """Python's own error came through; a directory in the place of a file is one that root cannot read either."""
+    url = f"rocksdb:///{tmp_path}/store"
+    open_backend(url, ["a"]).close()
+    file = tmp_path / "store" / name
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(exc.Error):
+        open_backend(url)

@@ -350,6 +350,15 @@ class Committer:
             )
         self._raise_failure(error, token)
 
+    def lost(self, error: Exception) -> None:
+        """Making or dropping a family has failed: only reopening tells whether RocksDB's manifest has it."""
+        if not disk_full(error) and not str(error).startswith(("IO error", "Corruption")):
+            return  # it was refused
+        self.failed = (
+            f"RocksDB failed as it made or dropped a column family ({error}); close the store and open it again (all"
+            " that was acknowledged is there)"
+        )
+
     def _full(self, error: Exception) -> bool:
         if disk_full(error):
             self._disk_full = True

@@ -384,6 +384,8 @@ class RocksDBEngine(Engine):
             check_key(key, cf)
         except (TypeError, exc.Error) as found:
             return found
+        if isinstance(error, KeyError):
+            return self.unknown(cf, operation)  # it was dropped, and made again since
         return translate(self, error, operation, cf=cf, key=key)
 
     def take_snapshot(self) -> RocksDBSnapshot:
@@ -453,6 +455,7 @@ class RocksDBEngine(Engine):
                 self.states.created(name)
                 self._add_family(self.database, name, options.prefix_length if prefixed else None)
             except Exception as error:
+                self._committer.lost(error)
                 raise translate(self, error, "create_column_family") from error
         self._committer.settle()
 
@@ -463,10 +466,12 @@ class RocksDBEngine(Engine):
             try:
                 self.database.drop_column_family(name)
             except Exception as error:
+                self._committer.lost(error)
                 raise translate(self, error, "drop_column_family") from error
-            self.gets.pop(name, None)
+            # Unknown first: who does not find its reader then looks whether there is such a family.
             self._dropped.add(self.known[name])
             self.known = {other: family for other, family in self.known.items() if other != name}
+            self.gets.pop(name, None)
         self._committer.settle()
 
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
@@ -496,16 +501,29 @@ class RocksDBEngine(Engine):
                 self._flush_together()
             else:
                 for family in list(self.known.values()):
-                    family.rdict.flush(True)
+                    try:
+                        family.rdict.flush(True)
+                    except Exception as error:
+                        if "Column family dropped" not in str(error):  # by another thread: nothing is left to flush
+                            raise
                 self.database.flush_wal(True)
         except Exception as error:
             raise translate(self, error, "flush") from error
 
     def compact(self, cf: str) -> None:
+        family = self.family(cf, "compact")
         try:
-            self.family(cf, "compact").rdict.compact_range(None, None)
+            failed = self.background_errors()
+            family.rdict.compact_range(None, None)
+            failed = self.background_errors() - failed
         except Exception as error:
             raise translate(self, error, "compact") from error
+        if failed > 0:  # the driver's call says nothing of it
+            raise exc.BackendError(
+                f"RocksDB could not compact {cf}: a file of it is damaged, or the disk is full (its log, LOG in"
+                f" {self.path}, says which; verify the store)",
+                **self.facts("compact", cf=cf),
+            )
 
     def catch_up(self) -> None:
         if self.options.mode != "secondary":
@@ -521,7 +539,7 @@ class RocksDBEngine(Engine):
             if "column family" not in str(error):
                 raise translate(self, error, "catch_up") from error
             raise exc.ReopenRequired(
-                f"the writer of {self.path} has made and dropped column families, which a secondary cannot follow;"
+                f"the writer of {self.path} has made or dropped column families, which a secondary cannot follow;"
                 f" close it and open it again ({error})",
                 **self.facts("catch_up", engine_message=str(error)),
             ) from error

@@ -37,7 +37,7 @@ def translate(engine: Engine, error: Exception, operation: str, **more: Any) -> 
         return exc.Corruption(f"RocksDB found damage: {text} (restore a backup)", **facts)
     if disk_full(error):
         return exc.DiskFull(f"the disk is full: {text}; free space and try again", **facts)
-    if "lock" in text.lower() and ("LOCK" in text or "temporarily unavailable" in text):
+    if "lock" in text.lower() and ("LOCK" in text or "temporarily unavailable" in text) and "denied" not in text:
         return exc.StoreLocked(f"RocksDB's own lock is held: {text}", **facts, holder_pid=None)
     if operation == "open" and "No such file or directory" in text:
         return exc.Corruption(f"a file of the store is missing: {text} (restore a backup)", **facts)

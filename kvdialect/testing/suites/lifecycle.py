@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL
@@ -30,6 +31,23 @@ CALLS: dict[str, Callable[[StorageBackend], object]] = {
     "flush": lambda backend: backend.flush(),
     "compact": lambda backend: backend.compact("a"),
 }
+
+
+FETCHED: dict[str, tuple[Any, ...]] = {
+    "get": ("a", b"k"),
+    "multi_get": ("a", [b"k"]),
+    "scan": ("a",),
+    "put": ("a", b"k", b"w"),
+    "batch_write": (WriteBatch().delete("a", b"k"),),
+    "snapshot": (),
+    "column_families": (),
+    "create_column_family": ("d",),
+    "drop_column_family": ("a",),
+    "flush": (),
+    "compact": ("a",),
+    "stats": (),
+}
+"""Methods, and what to call them with."""
 
 
 def _shared(open_store: OpenStore) -> tuple[StorageBackend, StorageBackend]:
@@ -73,6 +91,18 @@ class LifecycleSuite(Suite):
 
         with pytest.raises(exc.StoreClosed):
             CALLS[call](backend)
+
+    @pytest.mark.parametrize("call", FETCHED)
+    def test_a_method_fetched_before_the_close_refuses_too(self, open_store: OpenStore, call: str) -> None:
+        """Who has kept a method of a handle must get StoreClosed, though another handle has the store open."""
+        other, backend = _shared(open_store)
+        other.put("a", b"k", b"v")
+        method = getattr(backend, call)
+        backend.close()
+
+        with pytest.raises(exc.StoreClosed):
+            method(*FETCHED[call])
+        assert other.get("a", b"k") == b"v"
 
     def test_closing_twice_is_harmless(self, backend: StorageBackend) -> None:
         """A close after close must do nothing, and so must leaving the with block of a closed store."""
