@@ -13,7 +13,7 @@ from sqlalchemy import exc as sa_exc
 
 from kvdialect import exc
 from kvdialect.orm import door
-from kvdialect.orm.arrowforms import ArrowColumn, columns_of_query, form_of, pyarrow
+from kvdialect.orm.arrowforms import ArrowColumn, columns_of_query, form_of, pyarrow, strict
 from kvdialect.schema.records import Record
 from kvdialect.schema.types import kind_of
 
@@ -108,7 +108,7 @@ def _of_sql(
     columns = []
     for name, column in zip(found.keys(), selected, strict=True):
         try:
-            form = form_of(kind_of(column.type))
+            form = strict(form_of(kind_of(column.type)))
         except exc.ArgumentError as error:
             found.close()
             raise exc.ArgumentError(f"column {name} of the result: {error}; use type_coerce() or cast()") from error

@@ -23,6 +23,8 @@ from kvdialect.schema.definition import TableDefinition
 from kvdialect.schema.expressions import (
     And,
     Arithmetic,
+    Call,
+    Case,
     Column,
     Compare,
     Constant,
@@ -172,6 +174,11 @@ def form_of(kind: Kind) -> Form:
             raise exc.NotSupportedError(f"{kind!r} has no type in Arrow")
 
 
+def strict(form: Form) -> Form:
+    """The form of values that may be others than their type says: of a float pyarrow drops the fraction."""
+    return attrs.evolve(form, write=_whole) if pyarrow().types.is_integer(form.type) else form
+
+
 def _list(kind: ListKind) -> Form:
     pa = pyarrow()
     element = form_of(kind.element)
@@ -244,6 +251,8 @@ def columns_of_query(
         elif isinstance(expression, Aggregate):
             nullable = expression.function != "count"
         form = form_of(kind) if kind is not None else _computed(output, expression, definition, params)
+        if not isinstance(expression, Column):
+            form = strict(form)
         yield ArrowColumn(output.name, form, nullable)
 
 
@@ -302,9 +311,29 @@ def _whole(value: Any) -> int:
 
 
 def _of_value(name: str, expression: Expression | None, params: Sequence[Any]) -> Form:
+    """The form of what literals alone say the type of."""
     pa = pyarrow()
-    value = None if expression is None else _given(expression, params)
+    literals = [] if expression is None else [_given(node, params) for node in _outcomes(expression)]
+    values = [value for value in literals if value is not None]
+    classes = {type(value) for value in values}
+    if len(classes) > 1 and classes <= {int, float, Decimal}:
+        return Form(pa.float64(), float)
     try:
-        return Form(pa.scalar(value).type)
+        form = Form(pa.array(values).type)
     except (ValueError, TypeError, OverflowError) as error:
-        raise exc.NotSupportedError(f"{name} is {value!r:.80}, which has no type in Arrow") from error
+        shown = ", ".join(f"{value!r:.80}" for value in values)
+        raise exc.NotSupportedError(f"{name} is {shown}, which has no type in Arrow") from error
+    return attrs.evolve(form, write=float) if classes == {float} else form
+
+
+def _outcomes(expression: Expression) -> Iterator[Expression]:
+    """The expressions of whose values an expression's value is one, as far as literals go."""
+    if isinstance(expression, Case):
+        for _, result in expression.branches:
+            yield from _outcomes(result)
+        yield from _outcomes(expression.otherwise)
+    elif isinstance(expression, Call) and expression.function in ("coalesce", "nullif"):
+        for argument in expression.arguments[: 1 if expression.function == "nullif" else None]:
+            yield from _outcomes(argument)
+    else:
+        yield expression

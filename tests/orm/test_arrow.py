@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from orm_records import Coin, User, coin, coin_id
 from orm_records import models as coin_models
-from sqlalchemy import BigInteger, String, TypeDecorator, cast, delete, func, insert, select, text
+from sqlalchemy import BigInteger, String, TypeDecorator, case, cast, delete, func, insert, select, text
 from test_every_type import INDEXED, OTHERS, Color, Everything
 from test_every_type import models as every_model
 
@@ -202,6 +202,25 @@ def test_a_sum_beyond_64_bits_is_refused(session):
     """A wrong number would be worse than none."""
     with pytest.raises(exc.DataError, match="huge has a value that is no uint64 of Arrow"):
         session.to_arrow(select(func.sum(Coin.amount * 10**17).label("huge")))
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "kind", "values"),
+    [(0, pa.int64(), [0, 1]), (1.5, pa.float64(), [1.5, 1.0]), (None, pa.int64(), [None, 1])],
+)
+def test_literals_alone_have_a_type(session, otherwise, kind, values):
+    query = select(case((Coin.amount > 15, 1), else_=otherwise).label("x")).order_by(Coin.amount).limit(3)
+    column = session.to_arrow(query).column("x")
+    assert column.type == kind
+    assert column.to_pylist() == [values[0], values[0], values[1]]
+
+
+def test_a_fraction_that_a_column_of_integers_has_is_refused(session):
+    """The cast says that it is one; pyarrow made 1 of 1.5."""
+    query = select(func.coalesce(cast(Coin.spent_height, BigInteger), 1.5).label("x")).limit(3)
+    assert session.scalars(query).all() == [1.5] * 3
+    with pytest.raises(exc.DataError, match="x has a value that is no int64 of Arrow"):
+        session.to_arrow(query)
 
 
 def test_two_columns_of_one_name_are_refused(session):
