@@ -139,6 +139,9 @@ class Engine(abc.ABC):
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:  # noqa: B027 - optional
         """Refuse options of an existing family that may not change; by default all may."""
 
+    def check_options(self, options: StoreOptions) -> None:  # noqa: B027 - optional
+        """Refuse options of one more handle that the store cannot have; by default it can have all."""
+
     def stats(self) -> dict[str, Any]:
         return {}
 

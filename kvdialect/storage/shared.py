@@ -316,6 +316,7 @@ def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyE
                 ) from error  # fmt: skip
         else:
             check_same_options(engine, options)
+            engine.check_options(options)
         engine.references += 1
         return engine  # type: ignore[return-value]  # a key begins with its engine's name
 

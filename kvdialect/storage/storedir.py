@@ -81,14 +81,24 @@ def open_directory(
             f"the store at {path} belongs to {marker.engine}, not {wanted.engine}; open it as {marker.engine}:///...",
             engine=wanted.engine, path=path, operation="open",
         )  # fmt: skip
-    if checksum is not None and checksum != marker.checksum and marker.engine == "lmdb":
-        was, now = ("on", "off") if marker.checksum else ("off", "on")
+    if marker.engine == "lmdb":
+        check_checksum(path, checksum, marker.checksum)
+    return marker
+
+
+def check_checksum(path: str, asked: bool | None, has: bool) -> None:
+    """Refuse to open an LMDB store with the other setting of checksum than it was created with.
+
+    Raises:
+        StoreFormatError: if another one was asked for.
+    """
+    if asked is not None and asked != has:
+        was, now = ("on", "off") if has else ("off", "on")
         raise exc.StoreFormatError(
             f"the store at {path} was created with checksum={was}, which is fixed; it cannot be opened with"
             f" checksum={now} (leave the option out, or copy the store)",
-            engine=wanted.engine, path=path, operation="open",
+            engine="lmdb", path=path, operation="open",
         )  # fmt: skip
-    return marker
 
 
 def read_marker(path: str) -> Marker | None:

@@ -580,3 +580,13 @@ def test_a_file_that_cannot_be_read_is_a_typed_error(tmp_path, name):
     file.mkdir()
     with pytest.raises(exc.Error):
         open_backend(url)
+
+
+@pytest.mark.engine("lmdb")
+def test_another_handle_cannot_have_another_checksum(tmp_path):
+    """It was accepted where this process had the store open, and did nothing."""
+    url = f"lmdb:///{tmp_path}/store"
+    with open_backend(url, ["a"]), open_backend(url, checksum=True):
+        with pytest.raises(exc.StoreFormatError, match="created with checksum=on"):
+            open_backend(url, checksum=False)
+        open_backend(url).close()

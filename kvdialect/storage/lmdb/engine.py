@@ -43,8 +43,14 @@ from kvdialect.storage.lmdb.layout import DATA_FILE
 from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
 from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
 from kvdialect.storage.lmdb.structure import faults
-from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_size, parse_store_options
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, Marker, open_directory
+from kvdialect.storage.options import (
+    RESERVED_FAMILY,
+    ColumnFamilyOptions,
+    StoreOptions,
+    parse_size,
+    parse_store_options,
+)
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, Marker, check_checksum, open_directory
 
 _log = logging.getLogger(__name__)
 
@@ -441,6 +447,9 @@ class LmdbEngine(Engine):
                     )
             db = self._write_alone(create, "create_column_family")
             self.known[name] = opened(name, db, place)
+
+    def check_options(self, options: StoreOptions) -> None:
+        check_checksum(self.path, options.checksum, self.checked)
 
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
         place = self.known[name].place
