@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from kvdialect.store.engine import Engine
 from kvdialect.store.entries import TableEntry
 from kvdialect.store.transaction import Transaction
 from kvdialect.store.writer import commit as commit_transaction
+
+_VALUE_WORDS: Final = frozenset(("NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"))
+"""Words that are no text where they are a DEFAULT."""
 
 _LAST_OBSERVED: Final = HIGHEST - (1 << 40)
 
@@ -104,12 +108,21 @@ class Connection:
         self._txn: Transaction | None = None
         self.catalog: Catalog = store.catalog
         self._committed: Catalog = store.catalog
+        names = [folded(schema) for schema in schemas]
+        if len(set(names)) < len(names) or not {"main", "temp"}.isdisjoint(names):
+            raise ProgrammingError(
+                f"schemas={list(schemas)!r}: give each name once, and not main or temp, which are there anyway"
+            )
         self.main: Any = apsw.Connection(":memory:", statementcachesize=500)
-        self.shadow = Shadow(self, self.main, [folded(schema) for schema in schemas])
+        self.shadow = Shadow(self, self.main, names)
+        self._changed: int = 0
+        self._changed_in_all: int = 0
         for db in (self.main, self.shadow.db):
             db.execute("pragma case_sensitive_like = on")
             functions.register(db)
             db.create_scalar_function("last_insert_rowid", lambda *_: self._last_rowid(), 0)
+            db.create_scalar_function("changes", lambda *_: self._changed, 0)
+            db.create_scalar_function("total_changes", lambda *_: self._changed_in_all, 0)
         self.main.execute("pragma foreign_keys = on")  # of temporary tables
         virtual.register(self)
         self.foreign_keys = True
@@ -195,7 +208,9 @@ class Connection:
         return found
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an SQL expression without columns."""
+        """The value of a DEFAULT; a word alone is text, as SQLite has it."""
+        if re.fullmatch(r"[A-Za-z_]\w*", expression) and expression.upper() not in _VALUE_WORDS:
+            return expression
         [(value,)] = self.main.execute(f"select {expression}").fetchall()
         return value
 
@@ -221,6 +236,11 @@ class Connection:
             return self.store.allocator(entry.table)
         local = self._local_ids[number] = sqlschema.LocalIds(self.txn, relation.stored)
         return local
+
+    def counted(self, count: int) -> None:
+        """Note how many rows a statement has changed, for ``changes()`` and ``total_changes()``."""
+        self._changed = count
+        self._changed_in_all += count
 
     def _last_rowid(self) -> int:
         return self.writer.lastrowid or 0
@@ -577,7 +597,7 @@ class Connection:
         if beside:
             raise NotSupportedError(
                 f"a query of sqlite_master, or of the functions of pragmas, that reads {beside[0]} too (read one after"
-                " the other, or the schema into a temporary table first)"
+                " the other)"
             )
 
     @contextmanager

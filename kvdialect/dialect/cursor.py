@@ -13,7 +13,7 @@ import apsw
 from kvdialect.dialect import functions, virtual
 from kvdialect.dialect.parameters import FAILURES, Unreadable, adapted, plain_rows, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
-from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, PragmaText, Statement, parse
+from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, SCHEMA_SOURCES, PragmaText, Statement, parse
 from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
@@ -137,6 +137,12 @@ class Cursor:
         if statement.pragma is not None and statement.pragma.name == "foreign_keys":
             self._pragma(sql, statement)  # it is the connection's: begun by it, a transaction would be as old as that
             return
+        into_schema = statement.table is not None and folded(statement.table) in SCHEMA_SOURCES  # SQLite refuses that
+        if statement.reads_schema and kind in ("insert", "update", "delete", "ddl") and not into_schema:
+            raise NotSupportedError(
+                "a statement that writes, or a view, that reads sqlite_master or the functions of pragmas (read the"
+                " schema by a SELECT of its own, and bind what is needed of it)"
+            )
         txn = connection.txn
         if kind in ("select", "explain"):
             plan = connection._plan(sql, statement) if kind == "select" else None
@@ -164,6 +170,7 @@ class Cursor:
             with self._atomic(None):
                 plan.run(txn, params)
             self.rowcount = connection.writer.count
+            connection.counted(self.rowcount)
             return
         self.description = plan.description
         self._rows = plan.rows(txn, params)
@@ -204,9 +211,10 @@ class Cursor:
         if written != sql:
             columns = [functions.column_name(column, written) for column in columns]
         self.description = tuple((column, *[None] * 6) for column in columns) or None
-        if len(connection._descriptions) > 2000:
-            connection._descriptions.clear()
-        connection._descriptions[written] = (connection.catalog, self.description)
+        if not connection.has_temporary:  # else it may be of a temporary table, which hides another
+            if len(connection._descriptions) > 2000:
+                connection._descriptions.clear()
+            connection._descriptions[written] = (connection.catalog, self.description)
         return rows  # type: ignore[no-any-return]
 
     @contextmanager
@@ -276,6 +284,7 @@ class Cursor:
             if statement.returning:
                 self._return(relation, statement, params)
         self.rowcount = writer.count
+        connection.counted(self.rowcount)
         if statement.kind == "insert":
             self.lastrowid = writer.lastrowid
 
@@ -295,7 +304,10 @@ class Cursor:
         if self.description is not None:
             self._rows = _all(rows)
         self.rowcount = connection.main.total_changes() - before
+        connection.counted(self.rowcount)
         self.lastrowid = connection.main.last_insert_rowid()
+        if statement.kind == "insert" and self.rowcount:
+            connection.writer.lastrowid = self.lastrowid
 
     def _insertion(
         self, relation: Relation, statement: Statement, params: Any
@@ -384,6 +396,7 @@ class Cursor:
             on = argument.lower() in ("on", "1", "true", "yes")
             if name == "foreign_keys":
                 connection.foreign_keys = on
+                connection.main.execute(f"pragma foreign_keys = {int(on)}")  # of temporary tables
             else:
                 connection.references.deferred = on
             return
@@ -506,6 +519,8 @@ class Cursor:
         with self._atomic(None):
             writer.insert_rows(insertion, rows)
         self.rowcount, self.lastrowid = writer.count, writer.lastrowid
+        connection.counted(writer.count - 1)
+        connection.counted(1)  # as if they had come one by one
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -603,9 +618,13 @@ class Cursor:
         return row
 
     def close(self) -> None:
-        """Close the cursor; the rows not yet read are gone."""
+        """Close the cursor; the rows not yet read are gone, and in AUTOCOMMIT the transaction that read them."""
+        unread = self._rows is not None and not isinstance(self._rows, _IN_MEMORY)
         self.closed = True
         self._let_go()
+        connection = self.connection
+        if unread and connection.autocommit and connection._txn is not None and not connection.borrowed:
+            connection.rollback()
 
     def _let_go(self) -> None:
         rows, self._rows = self._rows, None

@@ -16,7 +16,7 @@ from kvdialect import exc
 from kvdialect.codec.dynamic import DynamicKind, apply_affinity
 from kvdialect.codec.numeric import IntKind
 from kvdialect.dialect import ddltext, functions, virtual
-from kvdialect.dialect.relations import Relation, SqlColumn
+from kvdialect.dialect.relations import COLLATIONS, Relation, SqlColumn
 from kvdialect.dialect.shadow import (
     Names,
     _Derivation,
@@ -305,6 +305,12 @@ class SchemaStatements:
                 table=name,
             )
         columns = read_columns(db, schema, name)
+        for column in columns:
+            if column.collation not in COLLATIONS:
+                raise exc.NotSupportedError(
+                    f"the collation {column.collation} of {name}.{column.name}: columns take {', '.join(COLLATIONS)}"
+                    " (name another one in a query, by COLLATE)"
+                )
         keys = _key_columns(db, schema, name)
         indexes, hidden = self._read_indexes(schema, name, dict(index_texts), facts.without_rowid, before)
         alias = not facts.without_rowid and len(keys) == 1 and columns[keys[0]].nullable and _is_alias(db, schema, name)
@@ -416,8 +422,7 @@ class SchemaStatements:
         """What the rows that are there have in a column that is added."""
         if column.default is None:
             return None
-        [(value,)] = self._connection.main.execute(f"select {column.default}").fetchall()
-        return apply_affinity(value, column.affinity)
+        return apply_affinity(self._connection.evaluate(column.default), column.affinity)
 
     def _check_added(
         self,

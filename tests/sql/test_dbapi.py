@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import re
+import sqlite3
 import threading
 import time
 import uuid
@@ -740,3 +741,104 @@ def test_interrupt_ends_a_statement(in_memory):
     assert connection.execute("SELECT count(*) FROM drinks").fetchone() == (3,)
     connection.close()
     connection.interrupt()
+
+
+# ------------------------------------------------------------------------------------------ what a review found
+
+
+def test_columns_are_those_of_the_table_though_a_temporary_one_had_hidden_it(connection):
+    connection.commit()
+    connection.execute("CREATE TEMP TABLE drinks (q, r)")
+    assert [name for name, *_ in connection.execute("SELECT * FROM drinks WHERE 1").description] == ["q", "r"]
+    connection.rollback()
+    assert connection.execute("SELECT * FROM drinks WHERE 1").description[0][0] == "id"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW seen AS SELECT name FROM sqlite_master",
+        "CREATE TABLE seen AS SELECT name FROM pragma_table_info('drinks')",
+        "CREATE TEMP TABLE seen AS SELECT name FROM sqlite_master",
+        "INSERT INTO drinks (name) SELECT name FROM sqlite_master",
+        "DELETE FROM drinks WHERE name IN (SELECT name FROM sqlite_master)",
+        "UPDATE drinks SET name = (SELECT min(name) FROM sqlite_master)",
+    ],
+)
+def test_the_schema_is_read_by_a_select_alone(connection, statement):
+    """What else read it saw SQLite's own tables, which stand for those of the store."""
+    with pytest.raises(dbapi.NotSupportedError, match="reads sqlite_master"):
+        connection.execute(statement)
+
+
+def test_a_word_alone_is_a_default_of_text(connection):
+    """SQLite takes it so; each insert failed."""
+    connection.execute("CREATE TABLE d (id INTEGER PRIMARY KEY, state TEXT DEFAULT pending, flag DEFAULT true)")
+    connection.execute("INSERT INTO d DEFAULT VALUES")
+    connection.execute("ALTER TABLE d ADD COLUMN more DEFAULT foo")
+    assert connection.execute("SELECT * FROM d").fetchall() == [(1, "pending", 1, "foo")]
+
+
+def test_changes_are_counted(connection):
+    ours, theirs = connection, sqlite3.connect(":memory:")
+    for db in (ours, theirs):
+        db.execute("CREATE TABLE n (id INTEGER PRIMARY KEY, a)")
+        db.execute("CREATE TEMP TABLE tt (id INTEGER PRIMARY KEY)")
+    before = [db.execute("SELECT total_changes()").fetchone()[0] for db in (ours, theirs)]
+    for statement, many in (
+        ("INSERT INTO n (a) VALUES (1), (2), (3)", None),
+        ("UPDATE n SET a = 5 WHERE id = 1", None),
+        ("INSERT INTO n (a) VALUES (?)", [(1,), (2,)]),
+        ("DELETE FROM n WHERE id IN (SELECT id FROM n WHERE id > 2)", None),
+        ("INSERT OR IGNORE INTO n (id) VALUES (1)", None),
+        ("INSERT INTO n (id) VALUES (1000)", None),
+        ("INSERT INTO tt VALUES (5)", None),
+    ):
+        seen = []
+        for db, least in zip((ours, theirs), before, strict=True):
+            db.execute(statement) if many is None else db.executemany(statement, many)
+            changed, total, last = db.execute("SELECT changes(), total_changes(), last_insert_rowid()").fetchone()
+            seen.append((changed, total - least, last))
+        assert seen[0] == seen[1], statement
+    theirs.close()
+
+
+def test_a_collation_of_ones_own_is_none_of_a_column(connection):
+    connection.create_collation("backwards", lambda one, other: (one < other) - (one > other))
+    for statement in (
+        "CREATE TABLE c (a TEXT COLLATE backwards)",
+        "CREATE TABLE c (a TEXT COLLATE backwards PRIMARY KEY) WITHOUT ROWID",
+        "ALTER TABLE drinks ADD COLUMN more TEXT COLLATE backwards",
+    ):
+        with pytest.raises(dbapi.NotSupportedError, match="collation BACKWARDS"):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("schemas", [["main"], ["temp"], ["a", "A"]])
+def test_schemas_that_are_there_already(store, schemas):
+    with pytest.raises(dbapi.ProgrammingError, match="give each name once"):
+        dbapi.connect(store=store, schemas=schemas)
+
+
+def test_foreign_keys_of_temporary_tables_are_enforced_as_of_others(connection):
+    connection.execute("CREATE TEMP TABLE p (id INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TEMP TABLE k (p REFERENCES p)")
+    connection.commit()
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("INSERT INTO k VALUES (9)")
+    connection.commit()
+    connection.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(dbapi.IntegrityError):
+        connection.execute("INSERT INTO k VALUES (8)")
+
+
+def test_a_cursor_that_is_closed_in_autocommit_ends_its_transaction(connection):
+    """An idle connection kept its snapshot, and on LMDB a reader."""
+    connection.commit()
+    connection.isolation_level = "AUTOCOMMIT"
+    cursor = fill(connection.cursor())
+    cursor.execute("SELECT name FROM drinks")
+    cursor.fetchone()
+    assert connection.in_transaction
+    cursor.close()
+    assert not connection.in_transaction
