@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tries", type=int, help="how often, in place of the row's own number")
     parser.add_argument("--minutes", type=float, help="begin no further try of rows 2, 3 and 5 after so many of a row")
     parser.add_argument(
-        "--join", type=Path, nargs="+", help="run nothing: one scoreboard of those that --json wrote, of one commit"
+        "--join", type=Path, nargs="+", help="run nothing: put together what --json wrote; of a row the first"
     )
     parser.add_argument("--json", type=Path, help="write the scoreboard here")
     parser.add_argument("--markdown", type=Path, help="write the scoreboard here as a table")
@@ -82,15 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.minutes is not None:
         os.environ[faultio.MINUTES] = str(options.minutes)
 
-    if options.join:
-        rows, about = scoreboard.joined(options.join)
-    else:
-        rows, about = _run(options), scoreboard.environment(commit())
+    boards = scoreboard.joined(options.join) if options.join else [(_run(options), scoreboard.environment(commit()))]
     if options.json:
-        scoreboard.write(rows, about, options.json)
+        scoreboard.write(boards, options.json)
     if options.markdown:
-        options.markdown.write_text(scoreboard.markdown(rows, about))
-    return 0 if all(row.held for row in rows) else 1
+        options.markdown.write_text("\n".join(scoreboard.markdown(rows, about) for rows, about in boards))
+    return 0 if all(row.held for rows, _ in boards for row in rows) else 1
 
 
 def _run(options: argparse.Namespace) -> list[Row]:

@@ -43,6 +43,10 @@ class Row:
         return not self.violations and bool(self.control) and all(self.control.values())
 
 
+Board = tuple[list[Row], dict[str, Any]]
+"""Rows, and what was tested on what."""
+
+
 def environment(commit: str) -> dict[str, Any]:
     """What was tested on what."""
     return {
@@ -81,23 +85,29 @@ def markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def write(rows: Sequence[Row], about: dict[str, Any], path: Path) -> None:
-    """Write the scoreboard as JSON."""
-    path.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+def write(boards: Sequence[Board], path: Path) -> None:
+    """Write scoreboards as JSON: one, or a list of several."""
+    written = [{**about, "rows": [asdict(row) for row in rows]} for rows, about in boards]
+    path.write_text(json.dumps(written[0] if len(written) == 1 else written, indent=2) + "\n")
 
 
-def joined(paths: Sequence[Path]) -> tuple[list[Row], dict[str, Any]]:
-    """One scoreboard of several that were written, in the order of rows and engines.
+def joined(paths: Sequence[Path]) -> list[Board]:
+    """Scoreboards that were written, put together: one for each commit and set of versions, in the order of the paths.
 
-    Raises:
-        SystemExit: if they are of different commits or versions.
+    A row stands in the first of them that has it: the paths of the latest commit come first.
     """
-    rows: list[Row] = []
-    about: dict[str, Any] = {}
+    boards: list[Board] = []
     for path in paths:
-        board = json.loads(path.read_text())
-        rows += [Row(**row) for row in board.pop("rows")]
-        if about and board != about:
-            raise SystemExit(f"{path} is of {board}, and those before of {about}: run all on one")
-        about = board
-    return sorted(rows, key=lambda row: (row.number, row.engine)), about
+        read = json.loads(path.read_text())
+        for board in read if isinstance(read, list) else [read]:
+            rows = [Row(**row) for row in board.pop("rows")]
+            known = {(row.number, row.engine) for others, about in boards if about != board for row in others}
+            rows = [row for row in rows if (row.number, row.engine) not in known]
+            same = next((others for others, about in boards if about == board), None)
+            if same is None:
+                boards.append((rows, board))
+            else:
+                same += rows
+    for rows, _ in boards:
+        rows.sort(key=lambda row: (row.number, row.engine))
+    return [board for board in boards if board[0]]
