@@ -590,3 +590,13 @@ def test_another_handle_cannot_have_another_checksum(tmp_path):
         with pytest.raises(exc.StoreFormatError, match="created with checksum=on"):
             open_backend(url, checksum=False)
         open_backend(url).close()
+
+
+@pytest.mark.parametrize("name", ["stats", "family_stats", "readers", "faults"])
+def test_what_tells_of_a_closed_store_refuses(url, name):
+    """Fetched before the close: what it said was the driver's error, or of nothing."""
+    backend = open_backend(url, ["a"])
+    method = getattr(backend, name)
+    backend.close()
+    with pytest.raises(exc.StoreClosed):
+        method()

@@ -45,7 +45,6 @@ FETCHED: dict[str, tuple[Any, ...]] = {
     "drop_column_family": ("a",),
     "flush": (),
     "compact": ("a",),
-    "stats": (),
 }
 """Methods, and what to call them with."""
 
