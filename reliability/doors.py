@@ -190,9 +190,14 @@ class Doors(RuleBasedStateMachine):
         """Whether another record of the state has the email."""
         return email is not None and any(values[EMAIL] == email and other != ident for other, values in state.items())
 
-    def refused(self, act: Callable[[], object]) -> None:
-        """What breaks a constraint is refused, and leaves everything as it was."""
+    def attempt(self, act: Callable[[], object], ident: int, values: Values, *, refused: bool = False) -> None:
+        """Write a record; what breaks a constraint is refused, and leaves everything as it was."""
+        if not refused and not self.taken(self.now, ident, values[EMAIL]):
+            act()
+            self.put(ident, values)
+            return
         self.seen["refused"] += 1
+        self.wrote(self.mine, ident, values)
         try:
             with self.session.begin_nested():
                 act()
@@ -222,12 +227,7 @@ class Doors(RuleBasedStateMachine):
             else:
                 self.session.add(_member(ident, values))
 
-        if ident in self.now or self.taken(self.now, ident, values[EMAIL]):
-            self.wrote(self.mine, ident, values)
-            self.refused(act)
-        else:
-            act()
-            self.put(ident, values)
+        self.attempt(act, ident, values, refused=ident in self.now)
 
     @rule(ident=idents, values=rows, at=st.integers(0, len(FIELDS) - 1), sql=by_sql)
     def change(self, ident: int, values: Values, at: int, sql: bool) -> None:
@@ -248,12 +248,7 @@ class Doors(RuleBasedStateMachine):
                 member = self.session.get_one(Member, ident)
                 setattr(member, name, list(changed[at]) if name == "tags" else changed[at])  # type: ignore[arg-type]
 
-        if self.taken(self.now, ident, changed[EMAIL]):
-            self.wrote(self.mine, ident, changed)
-            self.refused(act)
-        else:
-            act()
-            self.put(ident, changed)
+        self.attempt(act, ident, changed)
 
     @rule(team=st.sampled_from(TEAMS), by=scores, way=st.integers(0, 2))
     def change_many(self, team: str | None, by: int, way: int) -> None:
@@ -281,12 +276,7 @@ class Doors(RuleBasedStateMachine):
             else:
                 self.session.merge(_member(ident, values))
 
-        if self.taken(self.now, ident, values[EMAIL]):
-            self.wrote(self.mine, ident, values)
-            self.refused(act)
-        else:
-            act()
-            self.put(ident, values)
+        self.attempt(act, ident, values)
 
     @rule(ident=idents, sql=by_sql)
     def delete(self, ident: int, sql: bool) -> None:

@@ -237,9 +237,9 @@ class Connection:
         local = self._local_ids[number] = sqlschema.LocalIds(self.txn, relation.stored)
         return local
 
-    def counted(self, count: int) -> None:
-        """Note how many rows a statement has changed, for ``changes()`` and ``total_changes()``."""
-        self._changed = count
+    def counted(self, count: int, *, last: int | None = None) -> None:
+        """Note how many rows were changed, for ``total_changes()``, and by the last statement, for ``changes()``."""
+        self._changed = count if last is None else last
         self._changed_in_all += count
 
     def _last_rowid(self) -> int:

@@ -519,8 +519,7 @@ class Cursor:
         with self._atomic(None):
             writer.insert_rows(insertion, rows)
         self.rowcount, self.lastrowid = writer.count, writer.lastrowid
-        connection.counted(writer.count - 1)
-        connection.counted(1)  # as if they had come one by one
+        connection.counted(writer.count, last=min(writer.count, 1))  # as if they had come one by one
 
     # ------------------------------------------------------------------------------------------ reading
 

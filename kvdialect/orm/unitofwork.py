@@ -244,8 +244,8 @@ class UnitOfWork:
         held = [key for key in keys if key not in leaving and identity.held(key) is not None]
         stored = {key: raw for key in held if (raw := txn.get_base(table.family, key)) is not None}
         txn.expected(table.family).update(stored)  # a rollback asks it what was there
-        for key in stored:
-            raise duplicate_key(table, key)
+        if stored:
+            raise duplicate_key(table, next(iter(stored)))
 
     def _enter_new(self, mapper: Mapper, instances: list[Any], pairs: list[Pair]) -> None:
         """New objects are those of the records that were written of them: note and enter, many at once."""

@@ -60,7 +60,7 @@ def insert_rows(statement: sa.Insert, params: Parameters) -> tuple[sa.Table, lis
     given: Sequence[Mapping[str, Any]]
     given = [{}] if params is None else [params] if isinstance(params, Mapping) else list(params)
     for row in given:
-        if not isinstance(row, Mapping):
+        if row.__class__ is not dict and not isinstance(row, Mapping):
             raise exc.ArgumentError(
                 f"a row of an insert() into {table.name} is {row!r:.80}; give a dict of values by column name",
                 table=table.name,

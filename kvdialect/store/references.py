@@ -327,7 +327,8 @@ class References:
         inserted, updated = write_rows(self._txn, table, changes)
         self.wrote(table, changes, inserted, updated, moved)
         gone = [key for key, _ in changes.gone]
-        changed = [key for key in touched if key not in set(gone)]
+        left = set(gone)
+        changed = [key for key in touched if key not in left]
         moves = dict(zip(gone[:moved], [key for key, _ in inserted[:moved]], strict=True))
         self._written.append(Written(table, changed, gone[moved:], moves))
 
