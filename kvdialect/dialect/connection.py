@@ -19,11 +19,11 @@ from kvdialect.dialect.foreignkeys import ForeignKeys
 from kvdialect.dialect.relations import Relation
 from kvdialect.dialect.shadow import Names, Shadow
 from kvdialect.dialect.statements import SCHEMA_SOURCES, Statement
-from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Writer
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
 from kvdialect.schema.names import folded
 from kvdialect.schema.sqlrows import HIGHEST
+from kvdialect.schema.tokens import quoted
 from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.engine import Children
 from kvdialect.storage.options import RESERVED_FAMILY

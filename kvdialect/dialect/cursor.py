@@ -14,10 +14,10 @@ from kvdialect.dialect import functions, virtual
 from kvdialect.dialect.parameters import FAILURES, Unreadable, adapted, plain_rows, translated
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
 from kvdialect.dialect.statements import PRAGMAS, SCHEMA_PRAGMAS, SCHEMA_SOURCES, PragmaText, Statement, parse
-from kvdialect.dialect.tokens import quoted
 from kvdialect.dialect.writing import Insertion, resolvable
 from kvdialect.exc import IntegrityError, NotSupportedError, OperationalError, ProgrammingError
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted
 from kvdialect.store.links import MAIN
 from kvdialect.store.retrying import Attempts
 from kvdialect.store.transaction import Transaction

@@ -24,7 +24,6 @@ from kvdialect.dialect.shadow import (
     hidden_name,
     read_columns,
 )
-from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import (
     MISSING,
     ROWID,
@@ -36,6 +35,7 @@ from kvdialect.schema.definition import (
 )
 from kvdialect.schema.expressions import Column, Compare, Constant
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted
 from kvdialect.store import sqlschema
 from kvdialect.store.catalog import Catalog, View
 from kvdialect.store.links import MAIN, sql_name

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from kvdialect import exc
-from kvdialect.dialect.tokens import Token, quoted, split, tokenize
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import Token, quoted, split, tokenize
 
 _CONSTRAINTS: Final = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})
 _ACTIONS: Final = {"SET": 2, "NO": 2, "CASCADE": 1, "RESTRICT": 1}

@@ -21,8 +21,8 @@ from kvdialect.codec.dynamic import apply_affinity
 from kvdialect.dialect.parts import UNBOUNDED
 from kvdialect.dialect.relations import Path, Relation
 from kvdialect.dialect.statements import Statement
-from kvdialect.dialect.tokens import Token, split, tokenize
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import Token, split, tokenize
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:

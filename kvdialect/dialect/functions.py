@@ -29,8 +29,8 @@ from kvdialect.dialect.sqlvalues import (
     wide_from_sql,
     wide_to_sql,
 )
-from kvdialect.dialect.tokens import quoted, tokenize
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted, tokenize
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvdialect.codec.dynamic import apply_affinity, encode_value
 from kvdialect.dialect.relations import Path, Relation, find
-from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
+from kvdialect.schema.tokens import quoted
 from kvdialect.store.links import Link, sql_name
 
 if TYPE_CHECKING:

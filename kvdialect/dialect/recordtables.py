@@ -21,7 +21,6 @@ from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKin
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 from kvdialect.dialect.relations import SqlColumn
 from kvdialect.dialect.sqlvalues import from_sql, to_sql
-from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import MISSING, FieldDefinition, ForeignKeyDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.expressions import (
     And,
@@ -39,6 +38,7 @@ from kvdialect.schema.expressions import (
     Or,
     StartsWith,
 )
+from kvdialect.schema.tokens import quoted
 from kvdialect.schema.types import FixedBinary, SignedInteger, UnsignedInteger
 
 UNIQUE_PREFIX: Final = "uq_"
@@ -237,6 +237,10 @@ def create_statement(definition: TableDefinition) -> str:
         if is_constraint(index)
     ]
     parts += [_foreign_key(key) for key in definition.foreign_keys]
+    for check in definition.checks:
+        condition = condition_text(check.condition, definition)
+        if condition is not None:
+            parts.append(f"{f'CONSTRAINT {quoted(check.name)} ' if check.name else ''}CHECK ({condition})")
     body = ", \n\t".join(parts)
     return f"CREATE TABLE {quoted(definition.name)} (\n\t{body}\n) WITHOUT ROWID"
 

@@ -20,9 +20,9 @@ import attrs
 from kvdialect import exc
 from kvdialect.dialect import ddltext, recordtables, virtual
 from kvdialect.dialect.relations import Relation, SqlColumn, relation_of
-from kvdialect.dialect.tokens import quoted
 from kvdialect.schema.definition import ROWID, TableDefinition
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted
 from kvdialect.store.catalog import Catalog, View
 from kvdialect.store.entries import TableEntry
 from kvdialect.store.links import MAIN, sql_name

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from kvdialect import exc
-from kvdialect.dialect.tokens import Reader, split, syntax_error, table_names, tokenize
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import Reader, split, syntax_error, table_names, tokenize
 
 Kind = Literal[
     "select", "insert", "update", "delete", "ddl", "pragma", "transaction", "explain", "maintenance", "empty"

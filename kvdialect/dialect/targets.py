@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvdialect.dialect.ddltext import index_facts
 from kvdialect.dialect.relations import ROWID_NAMES, Relation
-from kvdialect.dialect.tokens import canonical, quoted, tokenize
 from kvdialect.schema.definition import ROWID
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import canonical, quoted, tokenize
 
 if TYPE_CHECKING:
     from kvdialect.dialect.statements import UpsertClause

@@ -21,7 +21,7 @@ from kvdialect.dialect import compiled
 from kvdialect.dialect.access import COLUMNS_TOLD, COMPARISONS, Answer, Plan, Request, choose
 from kvdialect.dialect.functions import incalculable, wide_positions
 from kvdialect.dialect.relations import SIGN, Relation
-from kvdialect.dialect.tokens import quoted
+from kvdialect.schema.tokens import quoted
 from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:

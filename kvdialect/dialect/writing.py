@@ -18,10 +18,10 @@ from kvdialect.codec.dynamic import apply_affinity
 from kvdialect.dialect import functions
 from kvdialect.dialect.relations import Relation
 from kvdialect.dialect.targets import ANY, target_of
-from kvdialect.dialect.tokens import quoted, tokenize
 from kvdialect.dialect.virtual import rows_table
 from kvdialect.schema.definition import ROWID
 from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted, tokenize
 from kvdialect.store.writer import RowChanges, conflicts, write_rows
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ class Writer:
                 values[relation.alias] = _rowid(values[relation.alias])  # before other constraints, as SQLite
             self._check_not_null(relation, [values], replace=resolution == "REPLACE")
             [row], last = self._stored_rows(relation, [values])
+            _check_record(relation, row)
         except (exc.IntegrityError, apsw.ConstraintError) as error:
             if resolution == "IGNORE" and resolvable(error):
                 return
@@ -274,6 +275,7 @@ class Writer:
                 new[relation.alias] = _rowid(new[relation.alias])
             self._check_not_null(relation, [new], replace=resolution == "REPLACE")
             row = self._changed_row(relation, key, new, rowid)
+            _check_record(relation, row)
         except (exc.IntegrityError, apsw.ConstraintError) as error:
             if resolution == "IGNORE" and resolvable(error):
                 return
@@ -439,6 +441,13 @@ def _column_expressions(expression: str, count: int) -> list[str]:
         body = f"values ({body})"
     row = f"with _kvdialect_row({', '.join(names)}) as ({body})"
     return [f"({row} select {name} from _kvdialect_row)" for name in names]
+
+
+def _check_record(relation: Relation, row: Sequence[Any]) -> None:
+    """Refuse a row of which a CHECK of a table of records is false, before anything is done about other rows."""
+    codec = relation.stored.codec
+    if codec.check is not None:
+        codec.check(codec.encode(tuple(row))[2])
 
 
 def _duplicate(relation: Relation, index: Any) -> exc.IntegrityError:

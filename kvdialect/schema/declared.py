@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import sqlalchemy as sa
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import TextClause, UnaryExpression
 
 from kvdialect import exc
 from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.kinds import Kind
+from kvdialect.schema.conditions import condition
 from kvdialect.schema.definition import (
     ACTIONS,
     MISSING,
+    CheckDefinition,
     FieldDefinition,
     ForeignKeyDefinition,
     IndexDefinition,
@@ -25,6 +28,7 @@ from kvdialect.schema.definition import (
 )
 from kvdialect.schema.expressions import Expression
 from kvdialect.schema.translate import predicate
+from kvdialect.schema.trees import encode_tree
 from kvdialect.schema.types import kind_of
 from kvdialect.storage.options import ColumnFamilyOptions, check_family_name
 
@@ -82,6 +86,7 @@ def definition_of(table: sa.Table) -> TableDefinition:
         foreign_keys=tuple(
             sorted((_foreign_key(key) for key in table.foreign_key_constraints), key=lambda key: key.columns)
         ),
+        checks=_checks(table, kinds),
         format=_choice(options.get("format") or "msgpack", _FORMATS, f"kvdialect_format of table {name}"),
         options=_options(options.get("options"), f"kvdialect_options of table {name}"),
     )
@@ -100,13 +105,6 @@ def _refuse_unkept(table: sa.Table) -> None:
             table=table.name,
         )
     for constraint in table.constraints:
-        if isinstance(constraint, sa.CheckConstraint) and not constraint._type_bound:  # an Enum's own
-            raise exc.NotSupportedError(
-                f"table {table.name} has CHECK ({constraint.sqltext}); tables of records have no CHECK, those that SQL"
-                " makes do (give the field a validator, as in field(validator=attrs.validators.ge(0)), which holds for"
-                " objects; or make the table by SQL)",
-                table=table.name,
-            )
         if isinstance(constraint, sa.UniqueConstraint) and (constraint.deferrable or constraint.initially):
             raise exc.NotSupportedError(
                 f"a unique constraint of table {table.name} is deferrable; uniqueness is checked by each flush and each"
@@ -277,6 +275,46 @@ def _where(table: sa.Table, where: Any, index: str, kinds: Mapping[str, Kind]) -
         raise exc.NotSupportedError(
             f"kvdialect_where of index {index}: {error.message}", table=table.name, index=index
         ) from error
+
+
+def _checks(table: sa.Table, kinds: Mapping[str, Kind]) -> tuple[CheckDefinition, ...]:
+    """The CHECKs of a table, in an order of their own: SQLAlchemy keeps constraints in a set."""
+    checks = [
+        CheckDefinition(condition=_checked_condition(table, each, kinds), name=_text(each.name) if each.name else None)
+        for each in table.constraints
+        if isinstance(each, sa.CheckConstraint) and not each._type_bound  # an Enum's own
+    ]
+    return tuple(sorted(checks, key=lambda check: (check.name or "", str(encode_tree(check.condition)))))
+
+
+def _checked_condition(table: sa.Table, check: sa.CheckConstraint, kinds: Mapping[str, Kind]) -> Expression:
+    clause: Any = check.sqltext
+    try:
+        if isinstance(clause, TextClause):
+            return condition(clause.text, table.name, kinds)
+        # Before there is a table, a column is one of none: column("amount") > 0.
+        return predicate(visitors.replacement_traverse(clause, {}, partial(_own_column, table)), table, kinds)
+    except exc.NotSupportedError as error:
+        raise exc.NotSupportedError(
+            f"CHECK ({clause}) of table {table.name}: {error.facts.get('construct', error.message)} is nothing that the"
+            " Session evaluates, so it could not be enforced (say it with comparisons, AND, OR, NOT, IN, LIKE, CASE,"
+            " arithmetic and functions such as length; or give the field a validator, which holds for objects)",
+            table=table.name,
+        ) from error
+    except (exc.ArgumentError, exc.ProgrammingError, exc.DataError) as error:
+        raise exc.ArgumentError(f"CHECK ({clause}) of table {table.name}: {error.message}", table=table.name) from error
+
+
+def _own_column(table: sa.Table, element: Any, **_: Any) -> Any:
+    if not isinstance(element, sa.ColumnClause) or element.table is not None or element.is_literal:
+        return None
+    found = table.columns.get(element.name)
+    if found is None:
+        raise exc.ArgumentError(
+            f"it names {element.name!r}, which is no column of the table; its columns are"
+            f" {', '.join(table.columns.keys())}"
+        )
+    return found
 
 
 def _foreign_key(constraint: sa.ForeignKeyConstraint) -> ForeignKeyDefinition:

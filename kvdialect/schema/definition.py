@@ -89,6 +89,21 @@ class IndexDefinition:
         return tuple(part.name for part in self.parts)
 
 
+@attrs.frozen(kw_only=True)
+class CheckDefinition:
+    """A CHECK of a table of records: a condition that is false of no row; one that is NULL holds, as in SQL.
+
+    Attributes:
+        condition: over the columns.
+        name: of the constraint, or None.
+        validated: rows that were there before it were looked at; until then it holds for what is written.
+    """
+
+    condition: Expression
+    name: str | None = None
+    validated: bool = attrs.field(default=True, eq=False)
+
+
 ACTIONS: Final = frozenset({"CASCADE", "RESTRICT", "NO ACTION", "SET NULL", "SET DEFAULT"})
 """What SQL knows to do with rows that refer to one that goes, in upper case."""
 
@@ -125,6 +140,7 @@ class TableDefinition:
         fields: the columns, in order of declaration.
         primary_key: names of the key columns, in key order.
         indexes: sorted by name.
+        checks: of a table of records; those of an SQL table stand in its statement.
         format: layout of the values: ``"msgpack"`` or ``"bincode"``.
         version: of the set of fields; counts up with every change to it. Stands in front of each msgpack value.
         options: of the family of the records.
@@ -139,6 +155,7 @@ class TableDefinition:
     primary_key: tuple[str, ...]
     indexes: tuple[IndexDefinition, ...] = ()
     foreign_keys: tuple[ForeignKeyDefinition, ...] = ()
+    checks: tuple[CheckDefinition, ...] = ()
     format: Literal["msgpack", "bincode"] = "msgpack"
     version: int = 1
     options: ColumnFamilyOptions = attrs.field(default=_NO_OPTIONS, eq=False)

@@ -15,7 +15,14 @@ import msgspec
 
 from kvdialect import exc
 from kvdialect.codec.kinds import Kind
-from kvdialect.schema.definition import MISSING, FieldDefinition, IndexDefinition, IndexPart, TableDefinition
+from kvdialect.schema.definition import (
+    MISSING,
+    CheckDefinition,
+    FieldDefinition,
+    IndexDefinition,
+    IndexPart,
+    TableDefinition,
+)
 from kvdialect.schema.expressions import columns_of
 from kvdialect.schema.trees import encode_tree, renamed, shown_tree
 from kvdialect.storage.options import ColumnFamilyOptions
@@ -151,7 +158,7 @@ class _Comparison:
                 )
                 for each in found
             ]  # fmt: skip
-        return [*found, *self.indexes(), *self.options(), *self.foreign_keys()]
+        return [*found, *self.indexes(), *self.options(), *self.foreign_keys(), *self.checks()]
 
     # ---- the key and the layout
 
@@ -375,6 +382,36 @@ class _Comparison:
             )
         ]  # fmt: skip
 
+    def kept_checks(self) -> list[CheckDefinition]:
+        """The stored CHECKs as they are with the model's names."""
+        return [attrs.evolve(check, condition=renamed(check.condition, self.names)) for check in self.stored.checks]
+
+    def checks(self) -> list[Difference]:
+        stored, declared = self.kept_checks(), self.declared.checks
+        found = []
+        for check in declared:
+            known = next((each for each in stored if each == check), None)
+            subject = f"CHECK {check.name or shown_tree(check.condition)}"
+            if known is None:
+                advice = f"call {UPGRADE}: it is enforced from then on, and rows that are there are looked at"
+                found.append(self.difference(subject, "not in the store", advice, allowed=True))
+            elif not known.validated:
+                found.append(
+                    self.difference(
+                        subject, "rows that were there before it were not all looked at",
+                        f"call {UPGRADE}: it looks at them", allowed=True, blocking=False,
+                    )
+                )  # fmt: skip
+        found += [
+            self.difference(
+                f"CHECK {check.name or shown_tree(check.condition)}", "not in the model",
+                f"it is enforced; {UPGRADE} drops it", allowed=True, blocking=False,
+            )
+            for check in stored
+            if check not in declared
+        ]  # fmt: skip
+        return found
+
 
 def same_index(stored: IndexDefinition, declared: IndexDefinition) -> bool:
     """True if two indexes hold the same entries."""
@@ -486,6 +523,11 @@ def evolve(
         now = own.get(index.name)
         kept = renamed_index(index, comparison.names)
         indexes.append(kept if now is None else attrs.evolve(now, state=index.state))
+    known = comparison.kept_checks()
+    checks = tuple(
+        next((each for each in known if each == check), attrs.evolve(check, validated=False))
+        for check in declared.checks
+    )
     same = [_layout(field) for field in fields] == [_layout(field) for field in stored.fields]
     return attrs.evolve(
         declared,
@@ -493,6 +535,7 @@ def evolve(
         version=stored.version if same else stored.version + 1,
         fields=tuple(fields),
         indexes=tuple(sorted(indexes, key=lambda index: index.name)),
+        checks=checks,
     )
 
 

@@ -28,8 +28,9 @@ from kvdialect.codec.bincode import BincodeCodec
 from kvdialect.codec.keys import KeyGrammar, KeyPart
 from kvdialect.codec.kinds import Namespace, compiled, put, unpacker
 from kvdialect.schema.compiled import decoder, encoder, index_spec, key_spec
-from kvdialect.schema.definition import MISSING, FieldDefinition, IndexDefinition, TableDefinition
-from kvdialect.schema.expressions import excludes_null, predicate_source
+from kvdialect.schema.definition import MISSING, CheckDefinition, FieldDefinition, IndexDefinition, TableDefinition
+from kvdialect.schema.expressions import columns_of, excludes_null, predicate_source
+from kvdialect.schema.trees import shown_tree
 from kvdialect.storage.batch import KEY_LIMIT
 
 FORMAT: Final = b"\x01"
@@ -61,6 +62,7 @@ class TableCodec:
             the field, its value and what is allowed.
         decode: ``decode(key, value) -> row``. SerializationError if the bytes are no row of this table.
         decoder: the compiled decoder, or None.
+        check: ``check(row)``: IntegrityError for a normalised row of which a CHECK is false; None without CHECKs.
         entries: ``entries(row, key) -> (pairs, ...)``: for each index a tuple of its entries for the row.
         insert: ``insert(rows) -> (pairs, [(entries, count), ...])``: of a list of rows key and value of each, and for
             each index a dict of all entries, and how many these were: more than it has where some are equal.
@@ -98,10 +100,28 @@ class TableCodec:
         self.entries: Callable[[Row, bytes], tuple[tuple[Pair, ...], ...]] = names["entries"]
         self.insert: Callable[[list[Row]], Inserts] = partial(insert_rows, self)
         self.moves: Callable[[Row, Row, bytes], list[Move]] = partial(moved_entries, self)
+        self.check = self._check()
         self.encoder = self._encoder() if definition.format == "msgpack" else None
         if self.encoder is not None:
             self.encode, self.entries = self.encoder.encode, self.encoder.entries
             self.insert, self.moves = self.encoder.insert, self.encoder.moves
+
+    def _check(self) -> Callable[[Row], None] | None:
+        """A function that refuses a row of which a CHECK is false; None where there is none."""
+        definition = self.definition
+        if not definition.checks:
+            return None
+        names: Namespace = {}
+        columns = {name: f"v{at}" for at, name in enumerate(self.names)}
+        kinds = {field.name: field.kind for field in definition.fields}
+        lines = ["def check(row):", f"    {''.join(f'v{at}, ' for at in range(len(self.names)))}= row"]
+        for check in definition.checks:
+            failed = predicate_source(
+                check.condition, columns, names, negate=True, nullable=nullable_names(self), kinds=kinds
+            )
+            lines.append(f"    if {failed}: raise {put(names, self.check_failed)}({put(names, check)}, row)")
+        exec(compile("\n".join(lines), f"<kvdialect CHECK of {definition.name}>", "exec"), names)  # noqa: S102 - as above
+        return names["check"]  # type: ignore[no-any-return]
 
     def _encoder(self) -> Any:
         """The compiled encoder, or None."""
@@ -180,6 +200,16 @@ class TableCodec:
         return exc.DataError(
             f"{where}{identity} is {seen}; {wanted}",
             table=self.definition.name, field=field.name, value=value, allowed=field.kind.allowed,
+        )  # fmt: skip
+
+    def check_failed(self, check: CheckDefinition, row: Row) -> exc.IntegrityError:
+        """The error for a row of which a CHECK is false."""
+        shown = shown_tree(check.condition)
+        seen = ", ".join(f"{name} is {_shown(row[self.positions[name]])}" for name in columns_of(check.condition))
+        return exc.IntegrityError(
+            f"CHECK constraint failed: {check.name or shown}: {self.named(self.identity(row))} is to have {shown}, and"
+            f" {seen}",
+            table=self.definition.name, constraint=check.name,
         )  # fmt: skip
 
     def undecodable(self, key: bytes, error: Exception | str) -> exc.SerializationError:

@@ -74,6 +74,9 @@ class SqlTableCodec:
         entries: ``entries(row, key) -> (pairs, ...)``: for each index a tuple of its entries for the row.
     """
 
+    check: None = None
+    """CHECKs of an SQL table stand in its statement; see :mod:`kvdialect.dialect.shadow`."""
+
     def __init__(
         self, definition: TableDefinition, history: Mapping[int, tuple[FieldDefinition, ...]] | None = None
     ) -> None:

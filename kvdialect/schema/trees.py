@@ -65,6 +65,11 @@ def shown_tree(tree: Expression) -> str:
             return " OR ".join(map(_operand, parts)) or "FALSE"
         case ex.Not(part):
             return f"NOT {_operand(part)}"
+        case ex.Negative(part):
+            return f"-{_operand(part)}"
+        case ex.Case(branches, otherwise):
+            whens = " ".join(f"WHEN {shown_tree(when)} THEN {shown_tree(then)}" for when, then in branches)
+            return f"CASE {whens} ELSE {shown_tree(otherwise)} END"
         case ex.In(left, tuple(options)):
             return f"{_operand(left)} IN ({', '.join(map(shown_tree, options))})"
         case ex.Like(left, pattern, _, folded):

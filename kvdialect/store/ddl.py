@@ -321,6 +321,25 @@ class SchemaEditor:
         planned(self.live.reload())
         self._carry_out(planned)
 
+    # ------------------------------------------------------------------------------------------ CHECKs
+
+    def settle_checks(self, table: str, *, valid: bool) -> None:
+        """Note that the CHECKs of a table are true of all its rows, or drop those of which that is not known."""
+
+        def planned(catalog: Catalog) -> _Change:
+            entry = catalog.entries.get(table)
+            if entry is None:
+                return _Change()
+            checks = entry.definition.checks
+            if valid:
+                checks = tuple(attrs.evolve(check, validated=True) for check in checks)
+            else:
+                checks = tuple(check for check in checks if check.validated)
+            after = entry.becoming(attrs.evolve(entry.definition, checks=checks))
+            return _Change() if encode_entry(after) == entry.raw else _Change(entries={table: after})
+
+        self._carry_out(planned)
+
     # ------------------------------------------------------------------------------------------ carrying out
 
     @contextlib.contextmanager

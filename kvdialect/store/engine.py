@@ -25,6 +25,7 @@ from kvdialect.storage.shared import Handle
 from kvdialect.store.allocator import Allocator
 from kvdialect.store.building import BATCH_SIZE, Progress, create_indexes
 from kvdialect.store.catalog import REOPEN_KEY, Catalog, LiveCatalog, create_catalog
+from kvdialect.store.checking import validate_checks
 from kvdialect.store.ddl import SchemaEditor
 from kvdialect.store.echo import EchoFlag, Logged, LoggedTransaction
 from kvdialect.store.links import Links, lower_name
@@ -226,21 +227,25 @@ class Engine(Logged):
     ) -> None:
         """Make the store what the tables declare, without rewriting a record.
 
-        Missing tables are created, fields added, dropped, renamed and widened, all in one step; then missing indexes
-        are built one after another while others read and write. If that is cut off, calling it again goes on.
+        Missing tables are created, fields added, dropped, renamed and widened, all in one step, and CHECKs enforced
+        from then on; then the rows that are there are looked at for new CHECKs, and missing indexes are built one after
+        another, while others read and write. If that is cut off, calling it again goes on.
 
         Args:
             definitions: the tables.
-            progress: called after each batch of an index with the number of records done and of all.
+            progress: called after each batch of an index, or of rows looked at, with the number of records done and of
+                all.
             batch_size: records that one batch takes.
 
         Raises:
             SchemaMismatch: if a change would lose or misread data; the message lists every reason, and nothing was
                 changed.
-            IntegrityError, DataError: as from :meth:`create_index`; the fields are changed then.
+            IntegrityError, DataError: as from :meth:`create_index`, or for a row of which a new CHECK is false; the
+                fields are changed then.
         """
         wanted = list(definitions)
         self._editor.evolve(wanted)
+        validate_checks(self._editor, [definition.name for definition in wanted], progress=progress)
         indexes = [(definition.name, index) for definition in wanted for index in definition.indexes]
         create_indexes(self._editor, indexes, extra=False, progress=progress, batch_size=batch_size)
 

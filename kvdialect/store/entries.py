@@ -20,6 +20,7 @@ from kvdialect.codec.kinds import Kind, kind_from_spec
 from kvdialect.schema.definition import (
     ACTIONS,
     MISSING,
+    CheckDefinition,
     FieldDefinition,
     ForeignKeyDefinition,
     IndexDefinition,
@@ -36,6 +37,9 @@ ENTRY: Final = 1
 
 SQL_ENTRY: Final = 2
 """Version of the layout of an entry of a table made by SQL, since 0.1: releases that know no such tables refuse it."""
+
+CHECKED_ENTRY: Final = 3
+"""Version of the layout of an entry of records with a CHECK, since 0.1: releases that do not enforce one refuse it."""
 
 SIZE_LIMIT: Final = 16 << 20
 """Bytes of the longest entry that is read."""
@@ -84,6 +88,12 @@ class _ForeignKey(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     deferred: bool = False
 
 
+class _Check(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    condition: list[Any]
+    name: str | None = None
+    validated: bool = True
+
+
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     entry: int
     id: int
@@ -96,6 +106,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     fields: list[_Field]
     indexes: list[_Index] = []
     foreign_keys: list[_ForeignKey] = []
+    checks: list[_Check] = []
     history: dict[str, list[_Field]] = {}
     layout: Literal["record", "rowid", "key"] = "record"
     statement: str | None = None
@@ -189,7 +200,7 @@ def encode_entry(entry: TableEntry) -> bytes:
     definition = entry.definition
     raw = _encoder.encode(
         _Entry(
-            entry=SQL_ENTRY if definition.shared else ENTRY,
+            entry=SQL_ENTRY if definition.shared else CHECKED_ENTRY if definition.checks else ENTRY,
             id=definition.id,
             name=definition.name,
             version=definition.version,
@@ -200,6 +211,7 @@ def encode_entry(entry: TableEntry) -> bytes:
             fields=[_field_out(field) for field in definition.fields],
             indexes=[_index_out(index, entry.extra) for index in definition.indexes],
             foreign_keys=[_ForeignKey(**_listed(attrs.asdict(key, recurse=False))) for key in definition.foreign_keys],
+            checks=[_Check(encode_tree(each.condition), each.name, each.validated) for each in definition.checks],
             history={
                 str(version): [_field_out(field) for field in fields]
                 for version, fields in sorted(entry.history.items())
@@ -278,17 +290,19 @@ def decode_entry(key: bytes, raw: bytes) -> TableEntry:
         if len(raw) > SIZE_LIMIT:
             raise ValueError(f"it is {len(raw)} bytes; the limit is {SIZE_LIMIT}")
         layout = _head_decoder.decode(raw).entry
-        if layout > SQL_ENTRY:
+        if layout > CHECKED_ENTRY:
             raise exc.StoreFormatError(
-                f"{RESERVED_FAMILY}[{exc.shown(key)}] has layout {layout}; this release reads up to {SQL_ENTRY}"
+                f"{RESERVED_FAMILY}[{exc.shown(key)}] has layout {layout}; this release reads up to {CHECKED_ENTRY}"
                 " (use a newer release of kvdialect)",
                 cf=RESERVED_FAMILY, key=key,
             )  # fmt: skip
-        if layout not in (ENTRY, SQL_ENTRY):
+        if layout not in (ENTRY, SQL_ENTRY, CHECKED_ENTRY):
             raise ValueError(f"its layout is {layout}")
         stored = _decoder.decode(raw)
-        if (stored.layout == "record") != (layout == ENTRY) or (stored.statement is None) != (layout == ENTRY):
+        if {stored.layout != "record", stored.statement is not None} != {layout == SQL_ENTRY}:
             raise ValueError(f"its layout is {layout}, and it is of a table of layout {stored.layout}")
+        if bool(stored.checks) != (layout == CHECKED_ENTRY):
+            raise ValueError(f"its layout is {layout}, and it has {len(stored.checks)} CHECKs")
         return _entry_in(stored, raw)
     except (msgspec.MsgspecError, exc.ArgumentError, *_DAMAGE) as error:
         raise exc.Corruption(
@@ -330,6 +344,10 @@ def _entry_in(stored: _Entry, raw: bytes) -> TableEntry:
                 ondelete=key.ondelete, onupdate=key.onupdate, name=key.name, deferred=key.deferred,
             )
             for key in stored.foreign_keys
+        ),
+        checks=tuple(
+            CheckDefinition(condition=decode_tree(each.condition, kinds), name=each.name, validated=each.validated)
+            for each in stored.checks
         ),
         format=stored.format,
         version=stored.version,

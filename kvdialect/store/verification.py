@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from kvdialect import exc
-from kvdialect.schema.rows import DECODE_ERRORS, IndexCodec, Pair
+from kvdialect.schema.rows import DECODE_ERRORS, IndexCodec, Pair, Row
 from kvdialect.schema.sqlrows import SHARED_FAMILY
 from kvdialect.storage.batch import WriteBatch, decode_counter
 from kvdialect.storage.contract import Snapshot, StorageBackend
@@ -39,6 +39,7 @@ Kind = Literal[
     "wrong entry",
     "stray entry",
     "duplicate",
+    "failed check",
     "wrong count",
     "missing family",
     "stray data",
@@ -229,6 +230,7 @@ class Verifier:
             row = table.codec.decode(key, raw)
             again = table.codec.encode(row)[0]
             if again == key:
+                self._check(table, key, row)
                 return table.codec.entries(row, key)
         except exc.Error as error:
             self._found(
@@ -242,6 +244,15 @@ class Verifier:
             table.family, key, table,
         )  # fmt: skip
         return None
+
+    def _check(self, table: StoredTable, key: bytes, row: Row) -> None:
+        """Look whether the table's CHECKs hold, if they are known to have held of all rows once."""
+        if table.codec.check is None or not all(check.validated for check in table.definition.checks):
+            return
+        try:
+            table.codec.check(row)
+        except exc.IntegrityError as error:
+            self._found("failed check", f"{error.message} (change the record)", table.family, key, table)
 
     def _count(self, table: StoredTable, count_key: bytes, rows: int) -> None:
         raw = self._value(RESERVED_FAMILY, count_key)

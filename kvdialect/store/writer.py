@@ -50,7 +50,7 @@ def write_rows(
 
     Raises:
         DataError: for a value that its column does not take, or a key that is too long.
-        IntegrityError: for a primary key, or a value of a unique index, that is taken.
+        IntegrityError: for a primary key, or a value of a unique index, that is taken, and a CHECK that is false.
         ProgrammingError: if the transaction itself has written the record since the value before was read.
     """
     return _Writing(txn, table, check).write(changes)
@@ -79,6 +79,7 @@ class _Writing:
 
     def write(self, changes: RowChanges) -> tuple[list[Pair], list[bytes]]:
         encode, entries, decode, moves = self.codec.encode, self.codec.entries, self.codec.decode, self.codec.moves
+        check = self.codec.check
         indexed = bool(self.indexes)
         coming: list[Move] = []
         updated: list[bytes] = []
@@ -92,6 +93,8 @@ class _Writing:
             updated.append(value)
             if value == before:
                 continue
+            if check is not None:
+                check(row)
             self._refuse_stale(key, before)
             self._expect(key, before)
             puts.append((key, value))
@@ -108,6 +111,9 @@ class _Writing:
                     self._remove(number, old, ())
         for key, value in puts:
             self._set(self.records, key, value)
+        if check is not None:
+            for new_row in changes.new:
+                check(encode(new_row)[2])
         inserted, fresh = self._insert(changes.new) if changes.new else ([], [])
         for number, old, new in coming:
             self._put(number, old, new)
@@ -301,7 +307,11 @@ def duplicate_entry(table: StoredTable, index: IndexCodec, entry: bytes) -> exc.
 
 
 def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
-    """Make the pending index entries of a table anew, from the rows that are pending, after its indexes changed."""
+    """Make the pending index entries of a table anew, from the rows that are pending, after its indexes changed.
+
+    Raises:
+        IntegrityError: for a row of which a CHECK is false that the table has by now.
+    """
     if new.definition.shared:
         _forget_entries(txn, {*old.codec.indexes, *new.codec.indexes})
     else:
@@ -318,7 +328,12 @@ def reindex(txn: Transaction, old: StoredTable, new: StoredTable) -> None:
             continue
         before = expected.get(key)
         was = entries(decode(key, before), key) if before is not None else nothing
-        now = entries(decode(key, change), key) if change is not DELETE else nothing  # type: ignore[arg-type]
+        now = nothing
+        if change is not DELETE:
+            row = decode(key, change)  # type: ignore[arg-type]
+            if new.codec.check is not None:
+                new.codec.check(row)
+            now = entries(row, key)
         for number, (old_entries, new_entries) in enumerate(zip(was, now, strict=True)):
             if old_entries != new_entries:
                 writing._remove(number, old_entries, new_entries)

@@ -350,8 +350,9 @@ def test_a_bad_declaration_says_what_is_wrong(namespace, words):
 @pytest.mark.parametrize(
     ("annotation", "args", "words"),
     [
-        (int, (sa.CheckConstraint("b >= 0"),), r"table t has CHECK \(b >= 0\)"),
-        (int, (sa.CheckConstraint(sa.column("b") >= 0),), "table t has CHECK"),
+        (int, (sa.CheckConstraint("random() > b"),), r"CHECK \(random\(\) > b\) of table t: the function random"),
+        (int, (sa.CheckConstraint("b IN (SELECT 1)"),), "of table t: SELECT in a condition"),
+        (int, (sa.CheckConstraint(sa.cast(sa.column("b"), sa.String) == "1"),), r"of table t: cast\(\)"),
         (
             int,
             (UniqueConstraint("b", deferrable=True, initially="DEFERRED"),),
@@ -366,6 +367,28 @@ def test_what_a_table_of_records_does_not_keep_is_refused(annotation, args, word
     annotations = {"a": int, "b": annotation}
     with pytest.raises(exc.NotSupportedError, match=words):
         _declare(__tablename__="t", __annotations__=annotations, a=field(primary_key=True), __table_args__=args)
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("c > 0", "names 'c', which is no column of t; its columns are a, b"),
+        (sa.column("c") > 0, "names 'c', which is no column of the table; its columns are a, b"),
+        ("b >", "ends too early"),
+        ("b > 0 0", "has '0' where it makes no sense"),
+        ("b > 'x'", r"t\.b is compared with 'x' \(str\); it compares with a number"),
+        ("other.b > 0", "names other.b; it can only be over the columns of t"),
+    ],
+)
+def test_a_check_that_is_none_is_refused(check, words):
+    """When the class is mapped, by table and text."""
+    with pytest.raises(exc.ArgumentError, match=rf"^CHECK \(.*\) of table t: .*{words}"):
+        _declare(
+            __tablename__="t",
+            __annotations__={"a": int, "b": int},
+            a=field(primary_key=True),
+            __table_args__=(sa.CheckConstraint(check),),
+        )
 
 
 def test_what_an_enum_checks_itself_is_no_check_constraint():

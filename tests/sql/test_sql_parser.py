@@ -6,7 +6,7 @@ import pytest
 
 from kvdialect import exc
 from kvdialect.dialect.statements import Definition, Part, PragmaText, TransactionText, parse
-from kvdialect.dialect.tokens import canonical, quoted, tokenize
+from kvdialect.schema.tokens import canonical, quoted, tokenize
 
 
 def shown(part: Part | None) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kvdialect import Mapped, UInt64, create_engine, exc, field, mapped, registry
-from kvdialect.dialect import functions, tokens
+from kvdialect.dialect import functions
 from kvdialect.dialect.dbapi import connect
+from kvdialect.schema import tokens
 
 models = registry()
 BIG = 18_446_744_000_000_000_000

@@ -13,6 +13,7 @@ time-out and does not hear Ctrl-C.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -299,7 +300,10 @@ class LmdbEngine(Engine):
         try:
             return self._begin()
         except lmdb.ReadersFullError as error:
+            # Slots of processes that have died, and of snapshots in cycles that nobody can reach any more, such as those
+            # of sessions that were never closed.
             self.env.reader_check()
+            gc.collect()
             try:
                 return self._begin()
             except lmdb.Error:

@@ -1,5 +1,6 @@
 """Readers that are many, old or dead (hazard 24)."""
 
+import gc
 import time
 
 import pytest
@@ -198,3 +199,17 @@ def test_ending_old_snapshots_under_their_readers_is_safe(run, url):
     )
 
     assert out == "True set()"
+
+
+def test_slots_of_what_nobody_can_reach_are_given_back(url):
+    """Snapshots dropped without close, in cycles: the collector may be late, and reads must not fail for it."""
+    with open_backend(f"{url}?max_readers=4", ["a"]) as backend:
+        gc.disable()
+        try:
+            for _ in range(20):
+                cycle = [backend.snapshot()]
+                cycle.append(cycle)
+                del cycle
+            assert backend.get("a", b"k") is None
+        finally:
+            gc.enable()

@@ -19,8 +19,9 @@ from kvdialect import ColumnFamilyOptions, exc
 from kvdialect.codec.numeric import IntKind
 from kvdialect.codec.strings import EnumKind, FixedBytesKind, TextKind
 from kvdialect.schema import expressions as ex
-from kvdialect.schema.definition import ForeignKeyDefinition
+from kvdialect.schema.definition import CheckDefinition, ForeignKeyDefinition
 from kvdialect.schema.evolution import created
+from kvdialect.schema.expressions import Column, Compare, Constant
 from kvdialect.schema.trees import decode_tree, encode_tree, renamed, shown_tree
 from kvdialect.store.entries import TableEntry, decode_entry, encode_entry
 
@@ -105,6 +106,29 @@ def test_an_entry_comes_back(entry):
     assert encode_entry(back) == encode_entry(entry) == back.raw
 
 
+def test_checks_have_a_layout_of_their_own(entry):
+    """A release that knows no CHECK refuses the table, and does not write what the CHECK forbids."""
+    condition = Compare(">", Column("amount"), Constant(0))
+    checks = (CheckDefinition(condition=condition, name="some"), CheckDefinition(condition=condition, validated=False))
+    entry = entry.becoming(attrs.evolve(entry.definition, checks=checks))
+
+    raw = encode_entry(entry)
+    back = decode_entry(KEY, raw)
+
+    stored = GOLDEN.replace('"entry":1', '"entry":3').replace(
+        '"history"',
+        '"checks":[{"condition":["compare",">",["column","amount"],["constant","int","0"]],"name":"some"},'
+        '{"condition":["compare",">",["column","amount"],["constant","int","0"]],"validated":false}],"history"',
+    )
+    assert raw.decode() == stored
+    assert back.definition == entry.definition
+    assert [check.validated for check in back.definition.checks] == [True, False]
+    for entry_number, text in ((1, stored), (3, GOLDEN)):
+        data = {**msgspec.json.decode(text), "entry": entry_number}
+        with pytest.raises(exc.Corruption, match="CHECKs"):
+            decode_entry(KEY, msgspec.json.encode(data))
+
+
 class Size(enum.Enum):
     SMALL = 1
     LARGE = 2
@@ -138,6 +162,9 @@ def _changed(change):
 
 
 DAMAGE = {
+    "a CHECK of a column that is not there": _changed(
+        lambda d: d.update(entry=3, checks=[{"condition": ["column", "colour"]}])
+    ),
     "no JSON": b"\xff" * 40,
     "empty": b"",
     "no object": b"[1]",
@@ -198,9 +225,9 @@ def test_a_damaged_entry_is_corruption(damage):
 
 def test_an_entry_of_a_newer_release_is_refused():
     """A later layout may say things that this release would get wrong; it is told from damage."""
-    raw = msgspec.json.encode({"entry": 3, "tables": [], "anything": {"else": 1}})
+    raw = msgspec.json.encode({"entry": 4, "tables": [], "anything": {"else": 1}})
 
-    with pytest.raises(exc.StoreFormatError, match="has layout 3; this release reads up to 2"):
+    with pytest.raises(exc.StoreFormatError, match="has layout 4; this release reads up to 3"):
         decode_entry(KEY, raw)
 
 

@@ -1,7 +1,7 @@
 """Tokens of SQL text, by SQLite's rules, and a reader that walks over them.
 
-What the SQL door has to know of a statement is found here and in the modules above by tokens, never by searching the
-text: names may be quoted in four ways and contain any keyword, and so may strings and comments.
+What has to be known of a statement, or of a condition as text, is found by tokens, never by searching the text: names
+may be quoted in four ways and contain any keyword, and so may strings and comments.
 """
 
 from __future__ import annotations
