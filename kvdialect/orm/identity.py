@@ -27,19 +27,32 @@ class Tracker(dict[int, Any]):
     its objects.
     """
 
-    __slots__ = ("session",)
+    # The session is held weakly, by all that belongs to it: one that nobody closes ends with its last reference, its
+    # snapshot with it, and does not wait for the collector of cycles.
+    __slots__ = ("_session",)
 
-    session: Session | None
+    _session: ref[Session] | None
+
+    @property
+    def session(self) -> Session | None:
+        """The session, as long as it has its objects."""
+        return None if self._session is None else self._session()
+
+    @session.setter
+    def session(self, session: Session | None) -> None:
+        self._session = None if session is None else ref(session)
 
     def cascade(self, instance: Any) -> None:
         """An object of the session refers to this one: it becomes part of the session too."""
-        if self.session is not None and instance._kv is not self:
-            self.session.add(instance)
+        session = self.session
+        if session is not None and instance._kv is not self:
+            session.add(instance)
 
     def let_go(self, instance: Any) -> None:
         """An object that was added, and is not stored yet, is an orphan: it is none of the session's any more."""
-        if self.session is not None and id(instance) in self.session.work.new:
-            self.session.expunge(instance)
+        session = self.session
+        if session is not None and id(instance) in session.work.new:
+            session.expunge(instance)
 
 
 class IdentityMap:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from logging import INFO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
+from weakref import ref
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -287,7 +288,7 @@ class Session(EventTarget):
                 self._rebind(binding)
             # As Engine.new_transaction does, without its frame: many sessions live for one read.
             cls = LoggedTransaction if self.engine.logger.isEnabledFor(INFO) else Transaction
-            txn = self.transaction = cls(self.engine, self.isolation_level, self._see_schema)
+            txn = self.transaction = cls(self.engine, self.isolation_level, _Seeing(self))
             if self.foreign_keys:
                 self.references = References(txn, lambda: self.binding.catalog, bulk.declared_default)
             self.work.levels.append(Level())
@@ -901,6 +902,20 @@ class Session(EventTarget):
 
     def __repr__(self) -> str:
         return f"<Session {self.isolation_level} on {self.engine!r}>"
+
+
+class _Seeing:
+    """Tells a session of the snapshot that its transaction takes, without holding the session."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = ref(session)
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        session = self._session()
+        if session is not None:
+            session._see_schema(snapshot)
 
 
 def object_session(instance: Any) -> Session | None:

@@ -108,10 +108,17 @@ class UnitOfWork:
     """The new, changed and deleted objects of one session, and the levels of its transaction."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self._session = ref(session)  # as the tracker does
         self.new: dict[int, Any] = {}
         self.deleted: dict[int, Any] = {}
         self.levels: list[Level] = []
+
+    @property
+    def session(self) -> Session:
+        """The session that this is of."""
+        session = self._session()
+        assert session is not None, "it is the session's own"
+        return session
 
     @property
     def pending(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import sqlalchemy as sa
 from consistency import check_consistency
 from orm_records import Coin, coin, coin_id, models
 
-from kvdialect import Engine, Session, exc, open_backend
+from kvdialect import Engine, Session, exc, object_session, open_backend
 from kvdialect.testing import Fault, FaultPlan, FaultyBackend
 
 
@@ -103,3 +105,24 @@ def test_damaged_bytes_are_an_error_and_never_a_record(faulty):
         pytest.raises((exc.SerializationError, exc.Corruption), match=r"coin_records|catalog"),
     ):
         session.get(Coin, coin_id(1))
+
+
+def test_a_session_that_nobody_closes_ends_with_its_last_reference(engine):
+    """Its snapshot would otherwise hold pages and reader slots until the collector of cycles comes by."""
+    with Session(engine) as session, session.begin():
+        session.add(coin(1))
+    gc.disable()
+    try:
+        mine = Session(engine).get_one(Coin, coin_id(1))
+        session = Session(engine)
+        session.scalars(sa.select(Coin)).all()
+        session.begin_nested()
+        session.add(coin(2))
+        session.flush()
+        del session
+
+        assert engine.backend.stats()["live_snapshots"] == 0
+        assert object_session(mine) is None
+        assert mine.coin_id == coin_id(1)
+    finally:
+        gc.enable()

@@ -114,6 +114,8 @@ class LmdbEngine(Engine):
         self.resizing = threading.Lock()
         self.live: set[int] = set()
         self.epoch: bytes | None = None
+        self.settled: int | None = None
+        """The number of a state of which it is known that it has this epoch: most snapshots are of one of these."""
         self.left_out: set[str] = set()
         self.doubts: dict[str, list[doubts.Doubt]] = {}
         self.closed = False
@@ -300,8 +302,7 @@ class LmdbEngine(Engine):
         try:
             return self._begin()
         except lmdb.ReadersFullError as error:
-            # Slots of processes that have died, and of snapshots in cycles that nobody can reach any more, such as those
-            # of sessions that were never closed.
+            # Slots of processes that have died, and of snapshots that nobody can reach any more, but for a cycle.
             self.env.reader_check()
             gc.collect()
             try:

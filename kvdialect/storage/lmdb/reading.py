@@ -47,7 +47,8 @@ class LmdbSnapshot(EngineSnapshot):
                     with resizing:
                         pass
                     live.add(id(self))
-                epoch = engine.epoch  # before the transaction: what was opened for it was opened before that
+                # Before the transaction: what was opened for it was opened before that.
+                epoch, settled = engine.epoch, engine.settled
                 try:
                     self._txn = engine.begin_read(adopt=False)
                 except lmdb.MapResizedError:
@@ -56,7 +57,11 @@ class LmdbSnapshot(EngineSnapshot):
                     engine.adopt_map_size()
                     live.add(id(self))
                     continue
+                self.moment = self._txn.id()
+                if self.moment == settled:
+                    break
                 if self._txn.get(EPOCH, None, engine.own) == epoch:
+                    engine.settled = self.moment
                     break
                 # Another process has made or dropped families. A transaction knows only databases that were opened in
                 # this process before it began.
@@ -68,7 +73,6 @@ class LmdbSnapshot(EngineSnapshot):
             live.discard(id(self))
             self.closed = True
             raise
-        self.moment = self._txn.id()
         # The stubs allow for memoryviews, which only buffers=True gives.
         self._read = self._txn.get
         self._families = engine.known
