@@ -34,6 +34,9 @@ _NULLABLE: Final = frozenset((_IS, _ISNULL))
 COMPARISONS: Final = _POINTS | _LOWS.keys() | _HIGHS.keys() | {_NOT_NULL}
 """The operators of constraints that a path can meet."""
 
+_MATCHED: Final = 64
+"""Rows of a table from which they are looked up by columns without a path."""
+
 COLUMNS_TOLD: Final = 63
 """SQLite tells the use of columns one by one up to here, and of all further ones together."""
 
@@ -55,6 +58,7 @@ class Plan:
         sorted_by: how rows are sorted where the path's order does not hold, as a widened range has others among them:
             ``(position, descending)``.
         content: ``"row"``: the columns; ``"key"``: nothing but the key; ``"both"``.
+        matched: positions of columns without a path of their own that are to equal the values; see :mod:`.matching`.
     """
 
     relation: Relation
@@ -68,6 +72,7 @@ class Plan:
     reverse: bool
     sorted_by: tuple[tuple[int, bool], ...]
     content: str
+    matched: tuple[int, ...] = ()
 
     @property
     def by_rowid(self) -> bool:
@@ -109,6 +114,18 @@ class Plan:
         if widened and self.sorted_by:
             pairs = iter(_resorted(self.relation, pairs, self.sorted_by))
         return self._shown(pairs)
+
+    def pairs(self, txn: Transaction) -> Iterator[Pair]:
+        """All rows of the table, as they are stored."""
+        span = self.path.range()
+        assert span is not None, "all rows are a range"
+        return self.path.rows(txn, *span)
+
+    def shown_row(self, row: Any, key: bytes) -> Any:
+        """A decoded row as a cursor has it."""
+        if self.content == "row":
+            return row
+        return key if self.content == "key" else (*row[: self.relation.width], key)
 
     def _spans(self, values: list[Any], bounds: Sequence[Any]) -> tuple[list[Span], bool]:
         if self.low is None and self.high is None:
@@ -200,6 +217,7 @@ class _Offer:
     rows: float
     cost: float
     score: float
+    matched: tuple[int, ...] = ()
 
 
 class _Choice:
@@ -223,7 +241,30 @@ class _Choice:
     def best(self) -> tuple[Plan, Answer]:
         """The plan of the best path, and what SQLite is told of it."""
         offers = [self._considered(path) for path in self._relation.paths if path.where is None or self._implied(path)]
-        return self._taken(min(offers, key=lambda offer: offer.score))
+        matched = self._matched()
+        return self._taken(min([*offers, *matched], key=lambda offer: offer.score))
+
+    def _matched(self) -> list[_Offer]:
+        """Looking rows up by columns without a path: worth it where a join asks again and again."""
+        if self._limited or self._count < _MATCHED:
+            return []
+        asked = {
+            position: number
+            for position, constraints in self._constraints.items()
+            for operator, number, _ in constraints
+            if operator == _EQ and position != self._relation.alias and position >= 0
+        }
+        if all(self._literal(number) for number in asked.values()):
+            return []  # as of no columns: what the statement states is asked for once
+        rows = self._estimated(len(asked), False, None, None)
+        cost = 20.0 + rows * 2.5
+        equals = tuple((_EQ, number) for number in asked.values())
+        return [
+            _Offer(
+                self._relation.paths[0], equals, None, None, False, False, False, False, rows, cost,
+                cost + (rows * 0.5 if self._order else 0.0), tuple(asked),
+            )
+        ]  # fmt: skip
 
     def _implied(self, path: Path) -> bool:
         """Whether the constraints let only rows through that a partial index has."""
@@ -324,6 +365,15 @@ class _Choice:
     def _taken(self, best: _Offer) -> tuple[Plan, Answer]:
         path = best.path
         used: list[tuple[int, bool]] = []
+        if best.matched:
+            answer = Answer(
+                tuple((constraint, False) for _, constraint in best.equals), False, False, best.cost,
+                math.ceil(best.rows),
+            )  # fmt: skip
+            plan = Plan(
+                self._relation, path, (), None, None, False, False, False, False, (), self._content(), best.matched
+            )
+            return plan, answer
         exact = True
         for number, (operator, constraint) in enumerate(best.equals):
             # A range that is widened at one column says nothing of those behind it.

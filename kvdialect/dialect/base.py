@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeEngine
 from kvdialect import exc
 from kvdialect.dialect import recordtables
 from kvdialect.dialect.compiler import KvCompiler, KvDDLCompiler, KvTypeCompiler
-from kvdialect.dialect.types import KvArray, KvDateTime, KvNumeric, KvUnsignedInteger
+from kvdialect.dialect.types import KvArray, KvDateTime, KvInterval, KvNumeric, KvUnsignedInteger
 from kvdialect.schema.types import Structured, UnsignedInteger
 from kvdialect.store.engine import Engine, open_engine
 
@@ -60,6 +60,7 @@ class KvDialect(SQLiteDialect):
         **SQLiteDialect.colspecs,
         UnsignedInteger: KvUnsignedInteger,
         sa.DateTime: KvDateTime,
+        sa.Interval: KvInterval,
         sa.Numeric: KvNumeric,
         sa.Float: sa.Float,
         sa.ARRAY: KvArray,

@@ -16,6 +16,7 @@ from kvdialect.dialect import direct, floattext, functions, virtual
 from kvdialect.dialect.cursor import Cursor
 from kvdialect.dialect.ddl import SchemaStatements
 from kvdialect.dialect.foreignkeys import ForeignKeys
+from kvdialect.dialect.matching import Matches
 from kvdialect.dialect.relations import Relation
 from kvdialect.dialect.shadow import Names, Shadow
 from kvdialect.dialect.statements import SCHEMA_SOURCES, Statement
@@ -74,6 +75,7 @@ class Connection:
         owner: who lent the transaction, see :meth:`borrow`; None: nobody that has to be told.
         rowsets: rows that a statement reads as a table, for RETURNING and upserts.
         reading: a query runs, which writes nothing.
+        matches: rows by columns without an index, for the statement that runs.
         explained: the plans of the statement that is being explained; None where none is.
         strict_uint64: reading an integer that SQLite cannot calculate with is an error.
     """
@@ -133,6 +135,7 @@ class Connection:
         self.strict_uint64 = False
         self.changes: dict[tuple[int, Any], Callable[[], None]] | None = None
         self.reading = False
+        self.matches = Matches(self)
         self.has_temporary = False
         self.explained: list[Any] | None = None
         self._sqlite_begun = False
@@ -385,6 +388,7 @@ class Connection:
 
     def _end(self, how: str) -> None:
         self._txn = None
+        self.matches.clear()
         self._explicit = self._by_savepoint = False
         self._savepoints.clear()
         self._local_ids.clear()

@@ -129,6 +129,7 @@ class Cursor:
         connection = self.connection
         kind = statement.kind
         connection.reading = kind == "select"
+        connection.matches.clear()
         if kind == "transaction":
             self._transaction(statement)
             return

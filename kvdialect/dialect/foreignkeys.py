@@ -23,6 +23,7 @@ from kvdialect.dialect.relations import Relation, find
 from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
 from kvdialect.store.catalog import Catalog
+from kvdialect.store.kin import Kin
 from kvdialect.store.links import Link, Links, foreign_key_failed, sql_name
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ForeignKeys:
         # Of the transaction: foreign key, whether the parent went, and its key. Only ever appended to, so that a
         # savepoint is its length.
         self._waiting: dict[tuple[tuple[int, int], bool, Key], None] = {}
+        self._kin = Kin()
         self._actions: list[Iterator[None]] = []
         self._acting = False
 
@@ -101,13 +103,14 @@ class ForeignKeys:
             self._connection.shadow.ensure(names)
         return sound
 
-    def inserted(self, relation: Relation, values: Values) -> None:
-        """A row was inserted."""
+    def inserted(self, relation: Relation, values: Values, record: bytes) -> None:
+        """A row was inserted, whose key is ``record``."""
         for bond in self._of(relation).own:
             if bond.path is not None:
                 key = bond.reference(values)
                 if key is not None:
                     self._came.setdefault(bond, {})[key] = None
+                    self._related(bond, key, record)
 
     def deleted(self, relation: Relation, values: Values) -> None:
         """A row was deleted; what its foreign keys say is done."""
@@ -119,14 +122,16 @@ class ForeignKeys:
                     actions += self._parent_gone(bond, key, None, bond.link.key.ondelete)
         self._act(actions)
 
-    def updated(self, relation: Relation, old: Values, new: Values) -> None:
-        """A row was changed; what its foreign keys say is done."""
+    def updated(self, relation: Relation, old: Values, new: Values, record: bytes) -> None:
+        """A row was changed, whose key is ``record`` now; what its foreign keys say is done."""
         duties = self._of(relation)
         for bond in duties.own:
-            if any(not _same(old[at], new[at]) for at in bond.columns) and bond.path is not None:
-                key = bond.reference(new)
-                if key is not None:
-                    self._came.setdefault(bond, {})[key] = None
+            key = None if bond.path is None else bond.reference(new)
+            if key is None:
+                continue
+            self._related(bond, key, record)
+            if any(not _same(old[at], new[at]) for at in bond.columns):
+                self._came.setdefault(bond, {})[key] = None
         actions = []
         for bond in duties.others:
             if all(_same(old[at], new[at]) for at in bond.targets) or bond.path is None:
@@ -136,6 +141,11 @@ class ForeignKeys:
             if key is not None and bond.folded(key) != bond.folded(now):
                 actions += self._parent_gone(bond, key, now, bond.link.key.onupdate)
         self._act(actions)
+
+    def _related(self, bond: Bond, key: Key, record: bytes) -> None:
+        """A row refers to the parent with a key from now on."""
+        if self._kin.knows(bond):
+            self._kin.add(bond, bond.folded(key), record)
 
     def violations(self, relation: Relation) -> Iterator[tuple[str, int | None, str, int]]:
         """The rows of a table that refer to nothing, as ``PRAGMA foreign_key_check`` has them.
@@ -189,6 +199,7 @@ class ForeignKeys:
             IntegrityError: a row refers to nothing.
         """
         if not self._came and not self._gone:
+            self._kin.end()
             return
         waiting: list[tuple[tuple[int, int], bool, Key]] = []
         for gone, noted in ((True, self._gone), (False, self._came)):
@@ -217,6 +228,7 @@ class ForeignKeys:
         """Forget what the statement has to meet: it was undone."""
         self._came.clear()
         self._gone.clear()
+        self._kin.end()
 
     def check_commit(self) -> None:
         """Check what deferred constraints wait for. The transaction stays open if they do not hold.
@@ -316,15 +328,24 @@ class ForeignKeys:
         return []
 
     def _restricted(self, bond: Bond, key: Key) -> Iterator[None]:
-        found = next(bond.children(self._connection, [key]), None)
+        found = next(self._children(bond, key), None)
         if found is not None:
             raise _failed(bond, bond.reference(bond.child.decode(*found)))
         yield
 
+    def _children(self, bond: Bond, key: Key) -> Iterator[Pair]:
+        """The rows that refer to a parent with this key."""
+        connection, child = self._connection, bond.child
+        txn = connection.txn
+        if bond.direct and bond.path_of_children() is not None:
+            return bond.children(connection, [key])
+        known = self._kin.find(bond, bond.folded(key), txn.count(child.stored), lambda: bond.all_children(txn))
+        return bond.children(connection, [key]) if known is None else bond.still_children(txn, key, known)
+
     def _changed_children(self, bond: Bond, key: Key, now: list[Any] | None, action: str) -> Iterator[None]:
         """Change or delete the rows that refer to ``key``, one at each step."""
         connection, child = self._connection, bond.child
-        keys = [found for found, _ in bond.children(connection, [key])]
+        keys = [found for found, _ in self._children(bond, key)]
         if not keys:
             return
         if action == "SET DEFAULT":

@@ -49,7 +49,7 @@ _DIGITS: Final = re.compile(rb"[ \t\n\v\f\r]*([+-]?\d+)")
 _INTEGER: Final = re.compile(rb"[+-]?\d+")
 
 
-def _leading(raw: bytes) -> tuple[Number, bool]:
+def leading(raw: bytes) -> tuple[Number, bool]:
     """The number that text begins with, 0 if with none, and whether there is nothing else."""
     match = _PREFIX.match(raw)
     if match is None:
@@ -65,7 +65,7 @@ def operand(value: Any) -> Number:
     value = wide_from_sql(value)
     if isinstance(value, int | float):
         return value
-    return _leading(value if isinstance(value, bytes) else value.encode())[0]
+    return leading(value if isinstance(value, bytes) else value.encode())[0]
 
 
 def summand(value: Any) -> Number:
@@ -74,9 +74,9 @@ def summand(value: Any) -> Number:
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        number, whole = _leading(value.encode())
+        number, whole = leading(value.encode())
         return number if whole else float(number)
-    return float(_leading(value)[0])
+    return float(leading(value)[0])
 
 
 def _shown(number: Number) -> Any:

@@ -11,6 +11,7 @@ from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair
 from kvdialect.schema.tokens import quoted
 from kvdialect.store.links import Link, sql_name
+from kvdialect.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
@@ -124,6 +125,20 @@ class Bond:
             reference = self.reference(child.decode(key, raw))
             if reference is not None and self.folded(reference) in wanted:
                 yield key, raw
+
+    def all_children(self, txn: Transaction) -> Iterator[tuple[bytes | None, bytes]]:
+        """For each row of the child what it refers to, as :meth:`folded`, and its key."""
+        for key, raw in find(txn, self.child, (), ()):
+            reference = self.reference(self.child.decode(key, raw))
+            yield None if reference is None else self.folded(reference), key
+
+    def still_children(self, txn: Transaction, key: Key, keys: Sequence[bytes]) -> Iterator[Pair]:
+        """Those of the rows with these keys that are there and refer to a parent with this key."""
+        wanted, child = self.folded(key), self.child
+        for found, raw in zip(keys, txn.multi_get(child.stored.family, keys), strict=True):
+            reference = None if raw is None else self.reference(child.decode(found, raw))
+            if raw is not None and reference is not None and self.folded(reference) == wanted:
+                yield found, raw
 
     def path_of_children(self) -> Path | None:
         """The path of the child that begins with most of the referring columns; None if it has none."""

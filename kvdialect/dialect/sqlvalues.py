@@ -7,11 +7,11 @@ SQLite would store it, so that Core finds what it knows on a mapped Table and on
 bool                   0 or 1
 int                    itself; a UInt64 from ``2**63`` on is a blob of 8 bytes, big-endian
 float                  itself; NaN is NULL, as SQLite knows no NaN
-Decimal                float with up to 15 digits; beyond, an int or float where exact, and else text
+Decimal                float with up to 15 digits; beyond, a float or int where exact, and else text
 str, bytes             itself
 datetime               ``YYYY-MM-DD HH:MM:SS.ffffff``; one with a time zone the same, in UTC
 date, time             ``YYYY-MM-DD``, ``HH:MM:SS.ffffff``
-timedelta              as a datetime that far from 1970; beyond the years 1 to 9999 as ``P3000000DT0.000000S``
+timedelta              as a datetime that far from 1970; beyond the years 1 to 9999 text that sorts before or behind
 UUID                   32 hexadecimal digits
 Enum                   its name
 lists, dicts, records  JSON text (:mod:`kvdialect.codec.jsontext`)
@@ -33,7 +33,7 @@ from uuid import UUID
 from kvdialect import exc
 from kvdialect.codec.composite import Composite, ConvertedKind, JsonKind
 from kvdialect.codec.dynamic import apply_affinity
-from kvdialect.codec.jsontext import Conversion, duration, span, text_reader, text_writer
+from kvdialect.codec.jsontext import Conversion, span, text_reader, text_writer
 from kvdialect.codec.kinds import Kind, Namespace, Refused, compiled, put
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
@@ -145,23 +145,41 @@ def to_sql_source(kind: Kind, v: str, names: Namespace) -> str:
 def decimal_to_sql(value: Decimal, precision: int, scale: int) -> int | float | str:
     """A Decimal of at most ``precision`` digits, ``scale`` of them behind the point, as SQL sees it.
 
-    Up to 15 digits it is a float, which gives these digits back. A longer one is an int if it is whole and SQL has that
-    int, a float if this gives all digits back, and else text, which SQL orders behind all numbers.
+    Up to 15 digits it is a float, which gives these digits back. A longer one is :func:`exact_number`.
     """
     if precision <= _FLOAT_DIGITS:
         return float(value)
-    if value == (whole := int(value)) and -SIGNED_LIMIT <= whole < SIGNED_LIMIT:
-        return whole
+    found = exact_number(value)
+    return f"{value:.{scale}f}" if isinstance(found, str) else found
+
+
+def exact_number(value: Decimal) -> int | float | str:
+    """A Decimal as a float if this gives all digits back, as an int if it is one that SQL has, and else as text.
+
+    SQL orders text behind all numbers, and adds and compares it as such where no column says otherwise.
+    """
     near = float(value)
-    return near if Decimal(f"{near:.{scale}f}") == value else f"{value:.{scale}f}"
+    if not math.isfinite(near):
+        return near if value.is_infinite() or value.is_nan() else str(value)
+    if Decimal(repr(near)) == value:
+        return near
+    whole = int(value)
+    return whole if value == whole and -SIGNED_LIMIT <= whole < SIGNED_LIMIT else str(value)
+
+
+_FAR_BEFORE: Final = 10**10
+"""Added to the days of a span before the year 1, so that its text is in the order of the spans."""
 
 
 def span_to_sql(value: timedelta) -> str:
-    """A span of time as SQL sees it."""
+    """A span of time as SQL sees it: text in the order of the spans, also beyond the years 1 to 9999."""
     try:
         return (_EPOCH + value).isoformat(" ", "microseconds")
     except OverflowError:
-        return duration(value)
+        rest = f"{value.seconds:05d}.{value.microseconds:06d}"
+        if value.days < 0:  # "-" stands before all digits, "P" behind
+            return f"-{_FAR_BEFORE + value.days:010d} {rest}"
+        return f"P{value.days:010d}DT{rest}S"
 
 
 # ------------------------------------------------------------------------------------------ from SQL
@@ -202,7 +220,7 @@ def from_sql(kind: Kind) -> Conversion:
         case TimeKind():
             return _time
         case TimedeltaKind():
-            return _span
+            return span_from_sql
         case UuidKind(as_text=True):
             return lambda value: str(_uuid(value))
         case UuidKind():
@@ -303,9 +321,20 @@ def _time(value: Any) -> time:
     return time.fromisoformat(text)
 
 
-def _span(value: Any) -> timedelta:
+def span_from_sql(value: Any) -> timedelta:
+    """The span of time that :func:`span_to_sql` gave.
+
+    Raises:
+        ValueError: for anything else.
+    """
     text = _str(value)
-    return span(text) if "P" in text else _datetime(text) - _EPOCH
+    if text[:1] == "P" or text[:2] == "-P":
+        return span(text)
+    if text[:1] != "-":
+        return _datetime(text) - _EPOCH
+    days, _, rest = text[1:].partition(" ")
+    seconds, _, micros = rest.partition(".")
+    return timedelta(int(days) - _FAR_BEFORE, int(seconds), int(micros))
 
 
 def _uuid(value: Any) -> UUID:

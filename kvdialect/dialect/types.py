@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite.base import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 
 from kvdialect import exc
+from kvdialect.dialect.sqlvalues import exact_number, span_from_sql, span_to_sql
 from kvdialect.schema.types import UnsignedInteger, json_binder, json_literal, json_reader, kind_of
 
 _WIDE: Final = 1 << 63
@@ -84,17 +85,17 @@ class KvDateTime(DATETIME):
 
 
 class KvNumeric(sa.Numeric[Any]):
-    """Decimals are floats to SQL as far as these hold all digits; of more than 15 digits they are text."""
+    """Decimals are floats to SQL, or integers, as far as these hold all digits; else they are text."""
 
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG002
-        wide = self.precision is not None and self.precision > _EXACT_DIGITS
+        exact = self.precision is None or self.precision <= _EXACT_DIGITS
 
         def process(value: Any) -> Any:
             if value is None or type(value) is float:
                 return value
-            return str(value) if wide and isinstance(value, Decimal) else float(value)
+            return float(value) if exact or not isinstance(value, Decimal) else exact_number(value)
 
         return process
 
@@ -102,15 +103,32 @@ class KvNumeric(sa.Numeric[Any]):
         if not self.asdecimal:
             return lambda value: None if value is None else float(value)
         scale = self.scale if self.scale is not None else self._default_decimal_return_scale
+        zeros = "0" * scale
 
         def process(value: Any) -> Any:
             if value is None:
                 return None
             if isinstance(value, str):
                 return Decimal(value)
-            return Decimal(f"{value:.{scale}f}")
+            # Python formats an int as the float that is near to it.
+            return Decimal(f"{value}.{zeros}") if type(value) is int else Decimal(f"{value:.{scale}f}")
 
         return process
+
+
+class KvInterval(sa.Interval):
+    """Spans of time: texts of datetimes that far from 1970, as SQLAlchemy has them, and a form of their own beyond."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG002
+        return lambda value: None if value is None else span_to_sql(value)
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        return lambda value: f"'{span_to_sql(value)}'"
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002
+        return lambda value: None if value is None else span_from_sql(value)
 
 
 class KvArray(sa.ARRAY[Any]):

@@ -186,11 +186,13 @@ class _Table:
 
     def UpdateInsertRow(self, rowid: int | None, fields: tuple[Any, ...]) -> int:
         relation = self.relation
+        self._connection.matches.clear()
         values = fields[: relation.width]
         return self._connection.writer.insert(relation, values, rowid) or 0
 
     def UpdateDeleteRow(self, handle: Any) -> None:
         relation = self.relation
+        self._connection.matches.clear()
         self._connection.writer.delete(relation, relation.key_of_handle(handle))
 
     def UpdateChangeRow(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
@@ -201,6 +203,7 @@ class _Table:
 
     def _change(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
         relation, connection = self.relation, self._connection
+        connection.matches.clear()
         values = list(fields[: relation.width])
         key = relation.key_of_handle(handle)
         if apsw.no_change in values:
@@ -243,7 +246,7 @@ class _Cursor:
         if plan.by_rowid and args[0].__class__ is int:
             self._row, self._next = self._by_rowid(plan, args[0]), _NOTHING
             return
-        self._next = rows = plan.rows(self._connection.txn, args)
+        self._next = rows = self._rows(plan, args)
         self._row = next(rows, None)
 
     def start(self, number: int, args: tuple[Any, ...]) -> Any:
@@ -252,6 +255,11 @@ class _Cursor:
         if plan.by_rowid and args[0].__class__ is int:
             row = self._by_rowid(plan, args[0])
             return row if self._kept is None else self._kept
+        return self._rows(plan, args)
+
+    def _rows(self, plan: Plan, args: tuple[Any, ...]) -> Iterator[Any]:
+        if plan.matched:
+            return self._connection.matches.rows(plan, args)
         return plan.rows(self._connection.txn, args)
 
     def _by_rowid(self, plan: Plan, rowid: int) -> Any:

@@ -171,7 +171,7 @@ class Writer:
             if returned is not None:
                 returned.append([*values, relation.handle(key)])
             if watched:
-                connection.references.inserted(relation, values)
+                connection.references.inserted(relation, values, key)
 
     def _insert_one(self, insertion: Insertion, values: Values) -> None:
         """Insert a row, or do what the statement says where a constraint does not hold."""
@@ -311,7 +311,7 @@ class Writer:
             if returned is not None:
                 returned.append([*final, relation.handle(at)])
             if old is not None:
-                connection.references.updated(relation, old, final)
+                connection.references.updated(relation, old, final, at)
 
     def delete(self, relation: Relation, key: bytes) -> None:
         """Delete the row at ``key``; one that is gone is left so."""

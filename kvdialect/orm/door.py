@@ -71,6 +71,7 @@ class Door:
         driver: Any = self.connection.connection.driver_connection
         self._driver = driver
         self._driver.borrow(txn, self)
+        self.connection.begin()  # or SQLAlchemy would roll back after an error of the first statement's parameters
 
     # ------------------------------------------------------------------------------------------ what the DBAPI tells
 

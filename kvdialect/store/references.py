@@ -23,6 +23,7 @@ from kvdialect import exc
 from kvdialect.schema.names import folded
 from kvdialect.schema.rows import Pair, Row
 from kvdialect.store.catalog import Catalog
+from kvdialect.store.kin import Kin
 from kvdialect.store.links import Link, Links, foreign_key_failed, sql_name
 from kvdialect.store.paths import Path, path_to, unique_path
 from kvdialect.store.table import StoredTable
@@ -114,6 +115,13 @@ def _chosen(table: StoredTable, row: Row, columns: Sequence[str]) -> Key | None:
     return None if None in key else key
 
 
+def _present(keys: Sequence[bytes], values: Sequence[bytes | None]) -> Iterator[Pair]:
+    """The pairs of keys that have a value."""
+    for key, value in zip(keys, values, strict=True):
+        if value is not None:
+            yield key, value
+
+
 class References:
     """Watches over the foreign keys of a transaction.
 
@@ -133,6 +141,7 @@ class References:
         self._came: dict[Reference, dict[Key, None]] = {}
         self._gone: deque[tuple[Reference, Key, Key | None]] = deque()
         self._written: list[Written] = []
+        self._kin = Kin()
         self._waiting: dict[tuple[tuple[int, int], Key], None] = {}
         """By the numbers of deferred foreign keys, what had no parent: the commit looks again."""
 
@@ -157,16 +166,17 @@ class References:
         if not own and not others:
             return
         decode = self._table(table.name).codec.decode
-        pairs: list[tuple[Row, Row]] = []
+        pairs: list[tuple[Row, Row, bytes]] = []
         for (key, before, _), value in zip(changes.changed, updated, strict=True):
             if before != value:
-                pairs.append((decode(key, before), decode(key, value)))
+                pairs.append((decode(key, before), decode(key, value), key))
         for before_pair, now_pair in zip(changes.gone[:moved], inserted[:moved], strict=True):
-            pairs.append((decode(*before_pair), decode(*now_pair)))
-        for before_row, row in pairs:
+            pairs.append((decode(*before_pair), decode(*now_pair), now_pair[0]))
+        for before_row, row, key in pairs:
             for reference in own:
                 if reference.of_child(row) != reference.of_child(before_row):
                     self._comes(reference, row)
+                self._kin.add(reference, reference.of_child(row), key)
             for reference in others:
                 left, now = reference.of_parent(before_row), reference.of_parent(row)
                 if left is not None and left != now:
@@ -176,6 +186,7 @@ class References:
                 row = decode(*pair)
                 for reference in own:
                     self._comes(reference, row)
+                    self._kin.add(reference, reference.of_child(row), pair[0])
         if others:
             for pair in changes.gone[moved:]:
                 row = decode(*pair)
@@ -228,6 +239,7 @@ class References:
     def forget(self) -> None:
         """What was told of is undone."""
         self._came, self._gone, self._written = {}, deque(), []
+        self._kin.end()
 
     def _comes(self, reference: Reference, row: Row) -> None:
         key = reference.of_child(row)
@@ -263,14 +275,24 @@ class References:
 
     def _children(self, reference: Reference, key: Key) -> Iterator[Pair]:
         path, txn = reference.way_to_children(), self._txn
-        if path.form == "scan":
+        child = reference.child
+        if path.form != "scan":
+            keys = path.record_keys(txn, key)
+            yield from _present(keys, txn.multi_get(child.family, keys))
+            return
+        known = self._kin.find(reference, key, txn.count(child), lambda: self._all_children(reference))
+        if known is None:
             for _, pair in path.scanned(txn, [key]):
                 yield pair
             return
-        keys = path.record_keys(txn, key)
-        for found, raw in zip(keys, txn.multi_get(reference.child.family, keys), strict=True):
-            if raw is not None:
+        for found, raw in _present(known, txn.multi_get(child.family, known)):
+            if reference.of_child(child.codec.decode(found, raw)) == key:
                 yield found, raw
+
+    def _all_children(self, reference: Reference) -> Iterator[tuple[Key | None, bytes]]:
+        child = reference.child
+        for key, raw in self._txn.scan(child.family, child.prefix, child.stop):
+            yield reference.of_child(child.codec.decode(key, raw)), key
 
     def _act(self, reference: Reference, key: Key, now: Key | None) -> bool:
         """Do what is to be done as a parent is gone, or has another key; whether its children are to be looked for."""

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy import exc as sa_exc
 
 from kvdialect import Mapped, Session, create_engine, exc, field, mapped, registry, relationship, sessionmaker
+from kvdialect.store.transaction import Transaction
 
 models = registry()
 
@@ -604,3 +605,39 @@ def test_sqlite_does_the_same(pair, statements, by_objects):
         for cls in TABLES:
             found = [cls.__kvdialect__.values(each) for each in session.scan(cls)]
             assert found == [tuple(row) for row in db.execute(select(cls.__table__).order_by(cls.id))]
+
+
+def test_few_scans_serve_the_actions_of_many_parents(url, monkeypatch):
+    """Without an index on the field each search reads the whole table: a hang, where many parents go."""
+    models = registry()
+
+    @mapped(models)
+    class Parent:
+        __tablename__ = "parents"
+        id: Mapped[int] = field(primary_key=True)
+
+    @mapped(models)
+    class Child:
+        __tablename__ = "children"
+        id: Mapped[int] = field(primary_key=True)
+        parent: Mapped[int | None] = field(ForeignKey("parents.id", ondelete="CASCADE"), default=None)
+
+    scans = []
+    scan = Transaction.scan
+    with create_engine(url, foreign_keys=True) as engine:
+        models.create_all(engine)
+        with Session(engine) as session, session.begin():
+            session.add_all([Parent(n) for n in range(200)])
+            session.flush()
+            session.add_all([Child(n, n % 200 if n % 7 else None) for n in range(700)])
+        monkeypatch.setattr(
+            Transaction,
+            "scan",
+            lambda self, cf, *args, **options: (scans.append(cf), scan(self, cf, *args, **options))[1],
+        )
+        with Session(engine) as session, session.begin():
+            session.execute(delete(Parent).where(Parent.id >= 20))
+            session.execute(delete(Parent).where(Parent.id == 3))
+            assert len(scans) <= 20
+            left = session.scalars(select(Child.id).order_by(Child.id)).all()
+    assert left == [n for n in range(700) if not n % 7 or (n % 200 < 20 and n % 200 != 3)]
