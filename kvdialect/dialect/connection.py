@@ -120,11 +120,12 @@ class Connection:
         self._changed: int = 0
         self._changed_in_all: int = 0
         for db in (self.main, self.shadow.db):
-            db.execute("pragma case_sensitive_like = on")
             functions.register(db)
             db.create_scalar_function("last_insert_rowid", lambda *_: self._last_rowid(), 0)
             db.create_scalar_function("changes", lambda *_: self._changed, 0)
             db.create_scalar_function("total_changes", lambda *_: self._changed_in_all, 0)
+        self.main.execute("pragma case_sensitive_like = on")
+        functions.register_like(self.shadow.db)
         self.main.execute("pragma foreign_keys = on")  # of temporary tables
         virtual.register(self)
         self.foreign_keys = True

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from kvdialect import exc
+from kvdialect.codec.dynamic import apply_affinity
 from kvdialect.dialect.bytecode import Uses, uses_of
 from kvdialect.dialect.sqlvalues import (
     SIGNED_LIMIT,
@@ -29,6 +30,7 @@ from kvdialect.dialect.sqlvalues import (
     wide_from_sql,
     wide_to_sql,
 )
+from kvdialect.schema.functions import like_pattern
 from kvdialect.schema.names import folded
 from kvdialect.schema.tokens import quoted, tokenize
 
@@ -285,6 +287,31 @@ def register(db: Any) -> None:
         db.create_window_function(name, factory, 1)
     db.create_scalar_function("regexp", guarded("regexp", _regexp), 2, deterministic=True)
     db.create_scalar_function("regexp_replace", guarded("regexp_replace", _regexp_replace), 3, deterministic=True)
+
+
+def register_like(db: Any) -> None:
+    """Give a database a LIKE that tells upper from lower case, and that partial indexes take.
+
+    After ``PRAGMA case_sensitive_like`` SQLite's own is not deterministic to it
+    (https://www.sqlite.org/deterministic.html), though it gives the same for the same.
+    """
+    for arguments in (2, 3):
+        db.create_scalar_function("like", _like, arguments, deterministic=True)
+
+
+def _like(pattern: Any, text: Any, escape: Any = "") -> bool | None:
+    if pattern is None or text is None or escape is None:
+        return None
+    if escape.__class__ is not str or len(escape) > 1:
+        raise exc.OperationalError("ESCAPE expression must be a single character")
+    return bool(like_pattern(_like_text(pattern), escape or None, False).matches(_like_text(text)))
+
+
+def _like_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    text: str = apply_affinity(value, "TEXT")
+    return text
 
 
 def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

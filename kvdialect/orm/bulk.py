@@ -16,6 +16,7 @@ from kvdialect import exc
 from kvdialect.orm import arrow
 from kvdialect.orm.refreshing import follow_statement
 from kvdialect.query import dml
+from kvdialect.query.statement import RECORD
 from kvdialect.schema.definition import MISSING
 from kvdialect.schema.records import Record, record_of, records_for
 from kvdialect.schema.rows import Pair, Row
@@ -71,6 +72,23 @@ def insert(session: Session, statement: Insert, params: Any) -> WriteResult:
     inserted = _written(session, stored, RowChanges(new=rows))
     decode = stored.codec.decode_key
     return WriteResult(len(rows), [decode(key) for key, _ in inserted])
+
+
+def alike(session: Session, statement: Any, params: Any) -> Any:
+    """The parameters of an insert() of records for the SQL door, which takes the columns of the first row for all.
+
+    Rows that name different columns are completed, as :func:`insert` completes them.
+    """
+    if not isinstance(statement, Insert) or not isinstance(params, list | tuple) or len(params) < 2:
+        return params
+    source: Any = statement
+    if source.select is not None or source._multi_values or source._values or RECORD not in source.table._annotations:
+        return params
+    if len({frozenset(row) for row in params}) < 2:
+        return params
+    stored = session.binding.resolve(source.table)
+    rows = complete_rows(session.engine, stored, source.table, params)
+    return [dict(zip(stored.definition.names, row, strict=True)) for row in rows]
 
 
 def complete_rows(
@@ -152,6 +170,9 @@ def _default(column: sa.Column[Any]) -> Callable[[], Any] | None:
 
 def update(session: Session, statement: Update, params: Any) -> WriteResult:
     """Update the rows that a statement matches; objects of the session that they belong to are refreshed."""
+    by_key = dml.rows_by_key(statement, params)
+    if by_key is not None:
+        return _update_by_key(session, statement, *by_key)
     session.flush()
     txn = session._autobegin()
     prepared, assign = dml.prepare_update(session.binding.planner, statement, txn, params)
@@ -180,6 +201,42 @@ def update(session: Session, statement: Update, params: Any) -> WriteResult:
     moves = dict(zip(moved, [key for key, _ in inserted], strict=True))
     follow_statement(session, txn, table, [key for key, _, _ in changes.changed], [], moves)
     return WriteResult(len(matches))
+
+
+def _update_by_key(
+    session: Session, statement: Update, table: sa.Table, given: Sequence[Mapping[str, Any]]
+) -> WriteResult:
+    """Change the records that rows name by their primary keys, as SQLAlchemy's bulk update by primary key does."""
+    session.flush()
+    txn = session._autobegin()
+    stored = session.binding.resolve(table)
+    codec = stored.codec
+    if isinstance(txn, LoggedTransaction):
+        txn.note_statement(statement, f"{len(given)} rows")
+    wanted: dict[bytes, dict[str, Any]] = {}
+    for values in given:
+        key = codec.key(tuple([values[name] for name in stored.definition.primary_key]))
+        wanted.setdefault(key, {}).update(values)
+    keys = list(wanted)
+    changes = RowChanges()
+    for key, raw in zip(keys, txn.multi_get(stored.family, keys), strict=True):
+        if raw is None:
+            continue
+        row = list(codec.decode(key, raw))
+        for name, value in wanted[key].items():
+            if name not in stored.definition.primary_key:
+                row[codec.positions[name]] = value
+        changes.changed.append((key, raw, tuple(row)))
+    if len(changes.changed) < len(keys):
+        from sqlalchemy.orm.exc import StaleDataError  # with all of SQLAlchemy's ORM, which is not needed otherwise
+
+        raise StaleDataError(
+            f"UPDATE statement on table '{table.name}' expected to update {len(keys)} row(s);"
+            f" {len(changes.changed)} were matched."
+        )
+    _written(session, stored, changes)
+    follow_statement(session, txn, stored, keys, [], {})
+    return WriteResult(len(given))
 
 
 def delete(session: Session, statement: Delete, params: Any) -> WriteResult:

@@ -99,6 +99,8 @@ def merge(session: Session, given: Any, found: Any, merged: dict[int, Any]) -> N
         relationship = record.relationships[name]
         if "merge" not in relationship.cascade:
             continue
+        if relationship.many and not value and name not in related.before and not is_stored(given):
+            continue  # it was asked for, and never set
         others = [attachment.merge(session, other, load=True, merged=merged) for other in members(value)]
         if is_stored(found) and name not in made_related(found).values:
             relationships.load_one(session, [found], relationship)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import CursorResult, IteratorResult, Result
 from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
+from sqlalchemy.sql.dml import Delete
 
 from kvdialect import exc
 from kvdialect.orm import refreshing
@@ -126,6 +127,10 @@ def execute(
     Raises:
         NotSupportedError: this installation has no SQL door.
     """
+    if isinstance(statement, Delete) and any(map(_record, statement._returning)):
+        raise exc.NotSupportedError(
+            "a delete() that returns records, which are gone by then (return their columns, or load them before)",
+        )
     connection = _connection(session, statement, refusal)
     options = {**statement.get_execution_options(), **given}
     size = options.pop("yield_per", None)
@@ -210,7 +215,7 @@ Width = tuple[type | None, int, Any]
 
 def _widths(statement: Any, count: int) -> list[Width] | None:
     """The elements of a select that has records among them; None where it has none."""
-    elements = getattr(statement, "_raw_columns", None)
+    elements = getattr(statement, "_returning", None) or getattr(statement, "_raw_columns", None)
     if elements is None or not any(_record(each) for each in elements):
         return None
     widths: list[Width] = [

@@ -10,7 +10,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -30,6 +30,8 @@ from kvdialect.store.paths import Key, path_to
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
     from kvdialect.orm.unitofwork import Mapper
+
+T = TypeVar("T")
 
 Tree = dict[Relationship, "Tree"]
 """What to load, and of what is loaded then what."""
@@ -148,6 +150,20 @@ def without_loads(statement: Any) -> tuple[Any, Tree]:
         plain._with_options = ()
         found = _split[statement] = plain, tree
     return found
+
+
+def with_loaded(session: Session, entity: type[T], instance: T | None, options: Iterable[Any]) -> T | None:
+    """An object with what options ask for loaded; None stays None.
+
+    Raises:
+        NotSupportedError: for an option that is none of ours.
+        ArgumentError: for one that does not start at ``entity``.
+    """
+    then = Then(session, tree_of(map(required_load, options)), again=False)
+    then.require([entity])
+    if instance is not None:
+        then.load([instance])
+    return instance
 
 
 @attrs.frozen(eq=False)

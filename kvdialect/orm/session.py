@@ -69,6 +69,9 @@ class Session(EventTarget):
 
     dispatch: dispatcher[Session]
 
+    _is_asyncio: ClassVar[bool] = False
+    """What SQLAlchemy's ``scoped_session`` asks of sessions."""
+
     listened: ClassVar[bool] = False
     """Whether any session, or the class, was ever listened to: asking for its listeners costs as much as a read."""
 
@@ -230,7 +233,11 @@ class Session(EventTarget):
         if txn is None:
             if not self.work.pending:
                 return
-            txn = self._autobegin()  # objects were changed since the last transaction
+            block, self.block = self.block, None
+            try:
+                txn = self._autobegin()  # objects were changed since the last transaction
+            finally:
+                self.block = block
         self._undo(txn)
         if self.dispatch.after_rollback:
             self.dispatch.after_rollback(self)
@@ -499,6 +506,7 @@ class Session(EventTarget):
         *,
         populate_existing: bool = False,
         with_for_update: bool = False,
+        options: Sequence[Any] | None = None,
         execution_options: Mapping[str, Any] | None = None,
     ) -> T | None:
         """Return the record with this primary key, or None.
@@ -510,11 +518,19 @@ class Session(EventTarget):
                 ``no_autoflush`` discarded.
             with_for_update: let the commit fail with ConflictError if the record is changed meanwhile, even if this
                 transaction only reads it.
+            options: relationships to load, as ``[selectinload(Parent.children)]``.
             execution_options: ``{"populate_existing": True}``, as SQLAlchemy has it.
 
         Raises:
             DataError: if ``ident`` can be no primary key of the table.
         """
+        if options:
+            return relationships.with_loaded(
+                self, entity, self.get(
+                    entity, ident, populate_existing=populate_existing, with_for_update=with_for_update,
+                    execution_options=execution_options,
+                ), options,
+            )  # fmt: skip
         mapper, txn = self._mappers.get(entity), self.transaction
         if mapper is None or txn is None:
             mapper = self._mapper(entity)
@@ -669,7 +685,7 @@ class Session(EventTarget):
         except exc.NotSupportedError as refusal:
             if "construct" not in refusal.facts:
                 raise
-            return sql.execute(self, statement, params, execution_options, refusal)
+            return sql.execute(self, statement, bulk.alike(self, statement, params), execution_options, refusal)
 
     @overload
     def scalars(

@@ -104,6 +104,15 @@ class Mapper:
         self.table: StoredTable = loading.table
 
 
+def _unset(mapper: Mapper, error: AttributeError) -> exc.DataError:
+    """The error for an object that has no value of a field."""
+    name = mapper.table.name
+    return exc.DataError(
+        f"{name}.{error.name} of {error.obj.__class__.__name__} was never set (give the field a value, or a default)",
+        table=name, field=error.name,
+    )  # fmt: skip
+
+
 class UnitOfWork:
     """The new, changed and deleted objects of one session, and the levels of its transaction."""
 
@@ -208,7 +217,10 @@ class UnitOfWork:
             changed.append((instance, key == instance._key))
         moved = len(rows.new)
         rows.gone += [(instance._key, instance._raw) for instance in group.deleted]
-        rows.new += [values(instance) for instance in group.new]
+        try:
+            rows.new += [values(instance) for instance in group.new]
+        except AttributeError as error:
+            raise _unset(mapper, error) from error
         written, updated = write_rows(txn, mapper.table, rows, check=check)
         if not check:
             self._refuse_held(txn, mapper, written, rows.gone)

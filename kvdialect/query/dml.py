@@ -60,15 +60,54 @@ def insert_rows(statement: sa.Insert, params: Parameters) -> tuple[sa.Table, lis
     given: Sequence[Mapping[str, Any]]
     given = [{}] if params is None else [params] if isinstance(params, Mapping) else list(params)
     for row in given:
-        if row.__class__ is not dict and not isinstance(row, Mapping):
-            raise exc.ArgumentError(
-                f"a row of an insert() into {table.name} is {row!r:.80}; give a dict of values by column name",
-                table=table.name,
-            )
+        check_row(table, row, "an insert() into")
     fixed = _named(table, source._values or {})
     if not fixed:
         return table, [_named(table, row) for row in given]
     return table, [_with_fixed(table, fixed, row) for row in given]
+
+
+def check_row(table: Any, row: Any, what: str) -> None:
+    """Refuse what is no row of a statement that takes a list of them."""
+    if row.__class__ is not dict and not isinstance(row, Mapping):
+        raise exc.ArgumentError(
+            f"a row of {what} {table.name} is {row!r:.80}; give a dict of values by column name", table=table.name
+        )
+
+
+def rows_by_key(statement: Any, params: Any) -> tuple[sa.Table, list[dict[str, Any]]] | None:
+    """The table and the rows of an ``update(Record)`` executed with a list of dicts: each names its primary key.
+
+    Returns:
+        None for any other update.
+
+    Raises:
+        ArgumentError: for a name that is no column's, or a value that is an expression.
+        sqlalchemy.exc.InvalidRequestError: for a row without its primary key, as in SQLAlchemy.
+    """
+    if params is None or isinstance(params, Mapping) or statement._where_criteria or statement._values:
+        return None
+    if statement._multi_values or not params:
+        return None
+    _refuse_others(statement)
+    table: Any = statement.table
+    keys = [column.name for column in table.primary_key]
+    rows = []
+    for row in params:
+        check_row(table, row, "an update() of")
+        values = _named(table, row)
+        missing = [name for name in keys if name not in values]
+        if missing:
+            raise sa.exc.InvalidRequestError(
+                f"No primary key value supplied for column(s) {', '.join(f'{table.name}.{name}' for name in missing)};"
+                " an update() with a list of rows changes the record that each row names by its primary key (for all"
+                " records, give one dict, or values())"
+            )
+        for name, value in values.items():
+            if isinstance(value, sa.ClauseElement) or hasattr(value, "__clause_element__"):
+                raise exc.ArgumentError(f"{table.name}.{name} is {value!s:.80} in a row of an update(); give its value")
+        rows.append(values)
+    return table, rows
 
 
 def _with_fixed(table: Any, fixed: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,16 +26,18 @@ class Reading:
         table: the table that it reads or changes.
         record: the record class, if it selects whole records, columns beside them or not.
         binds: its parameters.
+        stated: values of parameters that the statement itself has, as of ``.params(n=1)``.
     """
 
     structure: Structure
     table: sa.Table
     record: type | None
     binds: tuple[sa.BindParameter[Any], ...]
+    stated: Mapping[str, Any] = attrs.field(factory=dict)
 
     def values(self, given: Mapping[str, Any] | None = None) -> list[Any]:
         """The values of the parameters, those in ``given`` by name first."""
-        return bound_values(self.binds, given)
+        return bound_values(self.binds, {**self.stated, **(given or {})} if self.stated else given)
 
     def of_columns(self) -> Reading:
         """The same statement with the columns of each whole record in its place."""
@@ -75,7 +77,7 @@ def read_statement(statement: Any) -> Reading:
         raise exc.ArgumentError(f"{statement!r:.80} is no statement; give select(...), update(...) or delete(...)")
     if reader.table is None:
         raise unsupported("a select() without a table")
-    reading = Reading(structure, reader.table, record, tuple(reader.binds))
+    reading = Reading(structure, reader.table, record, tuple(reader.binds), getattr(statement, "_params", None) or {})
     _read[statement] = reading
     return reading
 

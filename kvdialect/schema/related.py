@@ -94,6 +94,8 @@ class RelatedAttribute:
     def __set__(self, instance: Any, value: Any) -> None:
         relationship = self.relationship
         if relationship.many:
+            if not isinstance(value, Iterable):
+                raise exc.ArgumentError(f"{relationship} is set to {value!r:.80}; give a list of objects")
             items = list(value)
             current: list[Any] = self.__get__(instance)
             current[:] = items

@@ -422,6 +422,10 @@ def _keys(child: TableDefinition, parent: TableDefinition) -> list[ForeignKeyDef
     return [key for key in child.foreign_keys if key.table == parent.name]
 
 
+_EXPRESSIONS: Final = frozenset({"any", "has", "contains", "of_type", "and_", "in_"})
+"""What relationships have in SQLAlchemy and not here."""
+
+
 class RelationshipAttribute:
     """What a record class has of a relationship: ``Parent.children``, for options and :meth:`Session.load`.
 
@@ -448,6 +452,15 @@ class RelationshipAttribute:
         relationship.check(other)
         values = [getattr(other, name) for name in relationship.way.remote]
         return sa.and_(*[column == value for column, value in zip(columns, values, strict=True)])
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _EXPRESSIONS:
+            raise exc.NotSupportedError(
+                f"{self.relationship}.{name}() is no condition here; join the other table, as in"
+                f" select({self.relationship.owner.cls.__name__}).join({self.relationship.target.cls.__name__}), or use"
+                " a subquery of its foreign key"
+            )
+        raise AttributeError(f"{self!r} has no attribute {name!r}", name=name, obj=self)
 
     def is_(self, other: Any) -> sa.ColumnElement[bool]:
         """A condition: the parent is None."""

@@ -19,7 +19,7 @@ import attrs
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.sql.operators import custom_op
+from sqlalchemy.sql.operators import OperatorClass, custom_op
 from sqlalchemy.types import TypeEngine
 
 from kvdialect import exc
@@ -58,7 +58,14 @@ def _checked_bits(bits: int, of: type) -> Any:
     return bits
 
 
-class FixedBinary(sa.LargeBinary):
+class AnyBinary(sa.LargeBinary):
+    """bytes of any length; unlike SQLAlchemy's own they may be asked for what they begin with."""
+
+    cache_ok = True
+    operator_classes = OperatorClass.BINARY | OperatorClass.STRING_MATCH
+
+
+class FixedBinary(AnyBinary):
     """bytes of exactly one length, which stand in keys without any escaping."""
 
     cache_ok = True
@@ -346,7 +353,7 @@ _SCALARS: Final[Mapping[Any, Callable[[], TypeEngine[Any]]]] = {
     int: sa.BigInteger,
     float: sa.Double,
     str: sa.String,
-    bytes: sa.LargeBinary,
+    bytes: AnyBinary,
     datetime: sa.DateTime,
     date: sa.Date,
     time: sa.Time,

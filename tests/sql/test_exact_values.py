@@ -1,4 +1,4 @@
-"""Values that SQLite has no type for: decimals of many digits and long spans compare, sort and come back as they are."""
+"""Values that SQLite has no type for: decimals of many digits and long spans compare, sort and come back."""
 
 from __future__ import annotations
 
