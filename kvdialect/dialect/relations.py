@@ -23,7 +23,7 @@ from kvdialect.dialect.parts import UNBOUNDED, DynamicPart, Part, RecordPart, Ro
 from kvdialect.schema.definition import ROWID, IndexDefinition
 from kvdialect.schema.expressions import And, Column, Compare, Constant, Expression, Not
 from kvdialect.schema.names import folded
-from kvdialect.schema.rows import Pair, Row
+from kvdialect.schema.rows import Pair, Row, leads_nowhere
 from kvdialect.storage.batch import KEY_LIMIT
 from kvdialect.storage.ranges import successor
 from kvdialect.store.entries import TableEntry
@@ -281,7 +281,10 @@ class Path:
         assert located is not None
         while chunk := list(islice(entries, size)):
             keys = [located(key, value) for key, value in chunk]
-            raws = [txn.get(home, keys[0])] if size == 1 else txn.multi_get(home, keys)
+            try:
+                raws = [txn.get(home, keys[0])] if size == 1 else txn.multi_get(home, keys)
+            except exc.KeyTooLong as error:
+                raise leads_nowhere(self.family, self._table, error) from error
             if None in raws:
                 for key, raw in zip(keys, raws, strict=True):
                     if raw is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvdialect import exc
+from kvdialect.schema.rows import leads_nowhere
 
 if TYPE_CHECKING:
     from kvdialect.orm.session import Session
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 def records(session: Session, mapper: Mapper, family: str, keys: list[bytes]) -> list[Any]:
     """The records of keys that the family of an index, or of records, has given, as objects."""
     txn = session._autobegin()
-    raws: list[Any] = txn.multi_get(mapper.table.name, keys)
+    try:
+        raws: list[Any] = txn.multi_get(mapper.table.name, keys)
+    except exc.KeyTooLong as error:
+        raise leads_nowhere(family, mapper.table.name, error) from error
     pairs = list(zip(keys, raws, strict=True))
     if None in raws:
         gone = txn.changes.get(mapper.table.name, {})

@@ -15,7 +15,7 @@ from kvdialect.query.describe import described, order_text
 from kvdialect.query.nodes import AccessNode, Run
 from kvdialect.query.stages import IndexPairs, Payload, RecordPairs, Stage, compile_keys
 from kvdialect.schema.expressions import Expression
-from kvdialect.schema.rows import IndexCodec
+from kvdialect.schema.rows import IndexCodec, leads_nowhere
 from kvdialect.storage.contract import Pair
 from kvdialect.store.table import StoredTable
 
@@ -293,7 +293,10 @@ def fetched(run: Run, table: StoredTable, keys: list[bytes], family: str, *, los
     Raises:
         Corruption: if one is missing, unless the table is ``lossy``: it drops old records by itself.
     """
-    values = run.view.multi_get(table.name, keys)
+    try:
+        values = run.view.multi_get(table.name, keys)
+    except exc.KeyTooLong as error:
+        raise leads_nowhere(family, table.name, error) from error
     if None in values:
         if not lossy:
             at = keys[values.index(None)]

@@ -393,6 +393,14 @@ class TableCodec:
         return lines
 
 
+def leads_nowhere(family: str, table: str, error: exc.KeyTooLong) -> exc.Corruption:
+    """The error for an entry of an index that leads to what can be no key of a record."""
+    return exc.Corruption(
+        f"an entry of {family} leads to what is no key of {table}: {error.message} (drop the index and build it again)",
+        cf=family,
+    )
+
+
 DECODE_ERRORS: Final = (msgspec.DecodeError, ValueError, TypeError, OverflowError, IndexError)
 """What decoding bytes that are no row may raise."""
 

@@ -12,7 +12,9 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
+
+E = TypeVar("E")
 
 # Below the module signal, which turns numbers into enums: that took a tenth of a small commit's time.
 _signal: Final[Any] = sys.modules.get("_signal", signal)
@@ -106,3 +108,9 @@ class HeldInterrupts:
                 for other, _ in later:
                     _signal.raise_signal(other)  # noted again within the block, and handled behind it
                 raise
+
+
+def undisturbed(make: Callable[[], E]) -> E:
+    """What ``make()`` returns; signals that come meanwhile are let go, as one of them is being told of."""
+    with HeldInterrupts():
+        return make()

@@ -18,7 +18,7 @@ from kvdialect.storage import expectations, shared
 from kvdialect.storage.batch import Deletion, WriteBatch, check_key
 from kvdialect.storage.contract import Capabilities, Pair, StorageBackend
 from kvdialect.storage.engine import Engine, EngineSnapshot, ErrorMaker, Scan, dead
-from kvdialect.storage.interrupts import HeldInterrupts
+from kvdialect.storage.interrupts import HeldInterrupts, undisturbed
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, parse_store_options
 
 _anonymous = count(1)
@@ -75,8 +75,10 @@ class MemoryEngine(Engine):
         try:
             interrupts.deliver()
         except KeyboardInterrupt as error:
-            raise exc.CommitInterrupted(
-                "interrupted during the commit; it is applied", **self.facts("batch_write", outcome="applied")
+            raise undisturbed(
+                lambda: exc.CommitInterrupted(
+                    "interrupted during the commit; it is applied", **self.facts("batch_write", outcome="applied")
+                )
             ) from error
 
     def _commit(self, batch: WriteBatch) -> None:
@@ -206,6 +208,10 @@ class MemorySnapshot(EngineSnapshot):
         # Families are kept by this snapshot even if they are dropped.
         self._families = dict(engine._families)
         engine.live[id(self)] = sequence
+
+    def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:
+        self.check_family(cf)
+        return super().multi_get(cf, keys)
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         with self.engine._lock:

@@ -127,15 +127,15 @@ def switch_field(default: bool) -> Any:
     return _converted(parse_switch, default, False)
 
 
-def int_field(default: int, *, at_least: int | None = None) -> Any:
+def int_field(default: int, *, at_least: int | None = None, at_most: int = (1 << 31) - 1) -> Any:
     """An attrs field holding an int."""
 
     def parse(value: Any, option: str) -> int:
         number = parse_int(value, option)
         if at_least is not None and number < at_least:
             raise exc.ArgumentError(f"{option}={value!r} is too small; it must be {at_least} or more")
-        if number >= 1 << 31:
-            raise exc.ArgumentError(f"{option}={value!r} is too large; it must be below 2**31")
+        if number > at_most:
+            raise exc.ArgumentError(f"{option}={value!r} is too large; it must be {at_most} or less")
         return number
 
     return _converted(parse, default, False)
@@ -254,7 +254,7 @@ def _plain_text(value: object, limit: int) -> bool:
     """True for a str of 1 to ``limit`` bytes in UTF-8 that holds no control character and no lone surrogate."""
     if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "replace")) <= limit:
         return False
-    return not any(ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in value)
+    return not any(ord(c) < 32 or 0x7F <= ord(c) <= 0x9F or 0xD800 <= ord(c) <= 0xDFFF for c in value)
 
 
 def check_family_name(name: object) -> str:

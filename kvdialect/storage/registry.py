@@ -8,9 +8,11 @@ absolute path. Engines are found among the built-in ones, by :func:`register`, a
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import attrs
 from sqlalchemy import URL, make_url
@@ -148,6 +150,14 @@ def open_backend(
     return load_backend(parsed.drivername, parsed.database).open(parsed.database or None, given, families)
 
 
+def _masked(url: Any) -> Any:
+    """What was given for a URL, without the password that it may have."""
+    return _PASSWORD.sub(r"\1***@", url) if isinstance(url, str) else url
+
+
+_PASSWORD: Final = re.compile(r"(://[^:/@]*:)[^@]*@")
+
+
 def parse_url(url: str | URL) -> URL:
     """Parse the URL of a store.
 
@@ -158,14 +168,27 @@ def parse_url(url: str | URL) -> URL:
         parsed = make_url(url)
     except (sa_exc.ArgumentError, ValueError) as error:
         raise exc.ArgumentError(
-            f"{url!r} is no URL of a store; it looks like rocksdb:///relative/path, lmdb:////absolute/path or memory://"
+            f"{_masked(url)!r} is no URL of a store; it looks like rocksdb:///relative/path, lmdb:////absolute/path or memory://"
         ) from error
     known = parsed.drivername in _BUILT_IN or parsed.drivername in _loader.impls
     if not known and parsed.drivername not in known_engines():  # which reads the metadata of all that is installed
         load_backend(parsed.drivername)  # says which there are
     if parsed.host or parsed.port or parsed.username or parsed.password:
         hint = f"{parsed.drivername}:///{parsed.host or ''}{'/' + parsed.database if parsed.database else ''}"
-        raise exc.ArgumentError(f"{str(url)!r} names a host; a path follows three slashes: {hint}")
-    if parsed.database and "\0" in parsed.database:
-        raise exc.ArgumentError(f"{str(url)!r}: the path holds a NUL character")
+        raise exc.ArgumentError(f"{str(parsed)!r} names a host; a path follows three slashes: {hint}")
+    path = parsed.database or ""
+    if "\0" in path:
+        raise exc.ArgumentError(f"{str(parsed)!r}: the path holds a NUL character")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise exc.ArgumentError(f"the path {path!r} is not UTF-8, which the drivers take (rename it)") from error
+    if isinstance(url, str):
+        if "\ufffd" in path and "\ufffd" not in url:
+            raise exc.ArgumentError(f"{url!r}: what stands behind a % in the path is not UTF-8")
+        for name, value in parse_qsl(url.partition("?")[2], keep_blank_values=True):
+            if not value:
+                raise exc.ArgumentError(
+                    f"{name} has no value in {url!r}; give it one, as in ?{name}=..., or leave it out"
+                )
     return parsed

@@ -25,6 +25,7 @@ from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, StorageBackend, check_bounds
 from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMaker, dead, forked
+from kvdialect.storage.interrupts import undisturbed
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
 from kvdialect.storage.storedir import copy, read_marker
 
@@ -121,8 +122,16 @@ class Handle(StorageBackend):
         if batch:
             begun = time.perf_counter()
             engine.commit(batch)
-            if batch.changes:
-                engine.figures.add(time.perf_counter() - begun, batch.written_bytes)
+            try:
+                if batch.changes:
+                    engine.figures.add(time.perf_counter() - begun, batch.written_bytes)
+            except KeyboardInterrupt as error:
+                raise undisturbed(
+                    lambda: exc.CommitInterrupted(
+                        "interrupted behind the commit; the batch was applied",
+                        **engine.facts("batch_write", outcome="applied"),
+                    )
+                ) from error
 
     def column_families(self) -> list[str]:
         self._check_open()
@@ -173,6 +182,8 @@ class Handle(StorageBackend):
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         self._check_open()
+        if not os.fspath(path):
+            raise exc.ArgumentError("the path of the backup is empty; give a directory", **self.engine.facts("backup"))
         target = os.path.abspath(path)
         source = read_marker(self.path) if self.path is not None and self.capabilities.persistent else None
         if source is None:

@@ -166,6 +166,8 @@ def restore(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
         StoreLocked: if a process has the source open for writing; back it up from there.
         BackendError: if it cannot be written; nothing is left of it.
     """
+    if not os.fspath(target):
+        raise exc.ArgumentError("the path to restore to is empty; give a directory")
     source, target = os.path.abspath(source), os.path.abspath(target)
     marker = read_marker(source)
     if marker is None:
@@ -218,6 +220,10 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
         raise exc.BackendError(
             f"cannot create {parent}: {error.strerror}", path=path, operation="open", engine=marker.engine
         ) from error
+    if os.path.isdir(path):
+        # Somebody's own: with an owner and rights, or where a process stands.
+        _create_in_place(path, marker, build)
+        return
     aside = aside_of(path)
     try:
         os.mkdir(aside)
@@ -226,7 +232,11 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
         _create_in_place(path, marker, build)
         return
     try:
-        build(aside)
+        try:
+            build(aside)
+        except exc.BackendError as error:
+            facts = {**error.facts, "path": path}
+            raise type(error)(error.message.replace(aside, path), **facts) from error
         _write_marker(aside, marker)
         _sync_tree(aside)
         try:
@@ -263,6 +273,15 @@ def settle(aside: str, path: str) -> None:
         raise exc.BackendError(
             f"cannot rename {aside} to {path}: {error.strerror}; it is whole, and may be moved by hand", path=path
         ) from error
+
+
+def not_created(engine: str, path: str, error: Exception, *, full: bool) -> exc.BackendError:
+    """The error for a store that its driver could not make; ``full``: there is no room for it."""
+    kind, what = (exc.DiskFull, "the disk is full: ") if full else (exc.BackendError, "")
+    return kind(
+        f"cannot create a store at {path}: {what}{error}",
+        engine=engine, path=path, operation="open", engine_message=str(error),
+    )  # fmt: skip
 
 
 def _cannot_create(path: str, marker: Marker, error: OSError) -> exc.BackendError:

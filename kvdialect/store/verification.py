@@ -20,7 +20,7 @@ import attrs
 from kvdialect import exc
 from kvdialect.schema.rows import DECODE_ERRORS, IndexCodec, Pair, Row
 from kvdialect.schema.sqlrows import SHARED_FAMILY
-from kvdialect.storage.batch import WriteBatch, decode_counter
+from kvdialect.storage.batch import WriteBatch, check_key, decode_counter
 from kvdialect.storage.contract import Snapshot, StorageBackend
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.storage.ranges import successor
@@ -320,7 +320,9 @@ class Verifier:
             found: list[tuple[bytes, bytes, bytes]] = []
             for entry, value in chunk:
                 try:
-                    found.append((entry, value, index.primary_key(entry, value)))
+                    key = index.primary_key(entry, value)
+                    check_key(key, table.family)
+                    found.append((entry, value, key))
                 except (exc.Error, *DECODE_ERRORS) as error:
                     self._stray("undecodable entry", exc.message_of(error), table, index, (entry, value), None)
             records = self._values(table.family, [key for _, _, key in found])

@@ -23,7 +23,7 @@ from kvdialect.storage import expectations, tokens
 from kvdialect.storage.batch import Deletion, WriteBatch
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
-from kvdialect.storage.interrupts import HeldInterrupts
+from kvdialect.storage.interrupts import HeldInterrupts, undisturbed
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import disk_full, translate
 from kvdialect.storage.lmdb.families import EPOCH, TOKEN, Family, prefixed
@@ -89,12 +89,17 @@ class Committer:
         try:
             interrupts.deliver()
         except KeyboardInterrupt:
-            outcome: exc.Outcome = "applied" if error is None else getattr(error, "outcome", "not_applied")
-            token = request.token if error is None else getattr(error, "token", None)
-            raise exc.CommitInterrupted(
-                f"interrupted during the commit; the batch was {outcome.replace('_', ' ')}",
-                **self._engine.facts("batch_write", outcome=outcome, token=token),
-            ) from error
+            raise undisturbed(lambda: self._interrupted(request)) from error
+
+    def _interrupted(self, request: _Request) -> exc.CommitInterrupted:
+        error = request.error
+        outcome: exc.Outcome = "applied" if error is None else getattr(error, "outcome", "not_applied")
+        return exc.CommitInterrupted(
+            f"interrupted during the commit; the batch was {outcome.replace('_', ' ')}",
+            **self._engine.facts(
+                "batch_write", outcome=outcome, token=request.token if error is None else getattr(error, "token", None)
+            ),
+        )
 
     def _lead(self, own: _Request, interrupts: HeldInterrupts) -> None:
         """Apply all requests that wait, ``own`` among them. Each is done afterwards, whatever happened."""

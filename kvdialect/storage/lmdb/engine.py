@@ -37,7 +37,7 @@ from kvdialect.storage.interrupts import POLL, HeldInterrupts
 from kvdialect.storage.lmdb import checksums, doubts
 from kvdialect.storage.lmdb.child import separate_identities
 from kvdialect.storage.lmdb.commit import Committer, roll_back
-from kvdialect.storage.lmdb.errors import damaged, hidden, translate
+from kvdialect.storage.lmdb.errors import damaged, disk_full, hidden, translate
 from kvdialect.storage.lmdb.families import EPOCH, OWN_PLACE, PLACE, Families, Family, Place, opened, places
 from kvdialect.storage.lmdb.file import check_file
 from kvdialect.storage.lmdb.layout import DATA_FILE
@@ -51,7 +51,7 @@ from kvdialect.storage.options import (
     parse_size,
     parse_store_options,
 )
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, Marker, check_checksum, open_directory
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, Marker, check_checksum, not_created, open_directory
 
 _log = logging.getLogger(__name__)
 
@@ -735,13 +735,7 @@ def _build(path: str) -> None:
         env.sync(True)
         env.close()
     except lmdb.Error as error:
-        raise exc.BackendError(
-            f"cannot create a store at {path}: {error}",
-            engine="lmdb",
-            path=path,
-            operation="open",
-            engine_message=str(error),
-        ) from error
+        raise not_created("lmdb", path, error, full=disk_full(error, path)) from error
 
 
 if hasattr(os, "register_at_fork"):

@@ -27,7 +27,8 @@ class LmdbOptions(StoreOptions):
 
     map_size: int | None = optional_size_field()
     max_map_size: int | None = optional_size_field()
-    max_dbs: int = int_field(512, at_least=1)
-    max_readers: int = int_field(126, at_least=1)
+    # Each transaction has a place for each database: beyond some millions LMDB crashes.
+    max_dbs: int = int_field(512, at_least=1, at_most=1 << 20)
+    max_readers: int = int_field(126, at_least=2, at_most=1 << 20)  # opening takes two
     unsafe_writemap: bool = switch_field(False)
     unsafe_no_lock: bool = switch_field(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
@@ -20,6 +20,18 @@ from kvdialect.storage.ranges import successor
 
 if TYPE_CHECKING:
     from kvdialect.storage.lmdb.engine import LmdbEngine
+
+
+class _Ended:
+    """Stands where a transaction was."""
+
+    def get(self, *_: object) -> Any:
+        raise lmdb.BadTxnError("the transaction is over")
+
+    cursor = get
+
+
+_ENDED: Final = _Ended()
 
 
 class LmdbSnapshot(EngineSnapshot):
@@ -166,6 +178,10 @@ class LmdbSnapshot(EngineSnapshot):
     def release(self) -> None:
         with self._using:
             self._txn.abort()
+            # The driver gives the reader's slot back with the object.
+            self._txn = _ENDED  # type: ignore[assignment]
+            if "_refuse" not in vars(self):  # which stands there already
+                self._read = _ENDED.get
         self.engine.live.discard(id(self))
 
 

@@ -22,7 +22,7 @@ from kvdialect.storage import expectations, tokens
 from kvdialect.storage.batch import Deletion, WriteBatch
 from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
-from kvdialect.storage.interrupts import POLL, HeldInterrupts
+from kvdialect.storage.interrupts import POLL, HeldInterrupts, undisturbed
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.storage.rocksdb.errors import disk_full, stall
 from kvdialect.storage.rocksdb.reading import RocksDBScan
@@ -103,12 +103,14 @@ class Committer:
             except KeyboardInterrupt as error:
                 if not attempt.sequence:
                     raise  # nothing was written
-                raise self._interrupted(attempt) from error
+                raise undisturbed(lambda: self._interrupted(attempt)) from error
         if interrupts.pending:
             try:
                 interrupts.deliver()
             except KeyboardInterrupt as error:
-                raise (self._interrupted(attempt) if failure is None else _with_interrupt(failure)) from error
+                raise undisturbed(
+                    lambda: self._interrupted(attempt) if failure is None else _with_interrupt(failure)
+                ) from error
         if failure is not None:
             try:
                 raise failure

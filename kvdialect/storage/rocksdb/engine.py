@@ -29,7 +29,7 @@ from kvdialect.storage.filelock import FileLock
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
 from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
-from kvdialect.storage.rocksdb.errors import translate
+from kvdialect.storage.rocksdb.errors import disk_full, translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
 from kvdialect.storage.rocksdb.log import before_torn_end, file_moment, torn_manifest
 from kvdialect.storage.rocksdb.options import (
@@ -44,7 +44,7 @@ from kvdialect.storage.rocksdb.options import (
 )
 from kvdialect.storage.rocksdb.reading import RocksDBSnapshot
 from kvdialect.storage.rocksdb.states import States
-from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, Marker, aside_of, open_directory
+from kvdialect.storage.storedir import FORMAT, LOCK_FILE, MARKER, Marker, aside_of, not_created, open_directory
 
 _log = logging.getLogger(__name__)
 
@@ -627,13 +627,7 @@ def _build(path: str) -> None:
     try:
         rocksdict.Rdict(path, options, column_families=own).close()
     except Exception as error:
-        raise exc.BackendError(
-            f"cannot create a store at {path}: {error}",
-            engine="rocksdb",
-            path=path,
-            operation="open",
-            engine_message=str(error),
-        ) from error
+        raise not_created("rocksdb", path, error, full=disk_full(error)) from error
 
 
 class RocksDBBackend(shared.Handle):
