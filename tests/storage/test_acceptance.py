@@ -83,7 +83,7 @@ def test_a_second_interrupt_while_the_first_is_told_of(tmp_path, monkeypatch):
     [
         ("ix_recs_code", b"b" * 32, b""),
         ("ix_recs_code", b"b" * 32, b"x" * 600),
-        ("by_val", (7).to_bytes(8, "big"), b"\x01\x00\x00\x90"),
+        ("by_val", (2**63 + 7).to_bytes(8, "big"), b"\x01\x00\x00\x90"),
     ],
 )
 def test_an_entry_that_leads_to_no_key_is_a_finding(url, family, key, value):
@@ -96,11 +96,11 @@ def test_an_entry_that_leads_to_no_key_is_a_finding(url, family, key, value):
 
         found = engine.verify(apart=False)
         assert {each.cf for each in found.findings} == {family}
-        read = select(Rec).order_by(Rec.val) if family == "by_val" else select(Rec).where(Rec.code == b"b" * 32)
-        if family == "by_val":
-            read = read.where(Rec.val == 7)
+        index, value = ("by_val", 7) if family == "by_val" else ("ix_recs_code", b"b" * 32)
         with Session(engine) as session, pytest.raises((exc.Corruption, exc.SerializationError)):
-            session.scalars(read).all()
+            session.lookup(index, value)
+        with Session(engine) as session, pytest.raises((exc.Corruption, exc.SerializationError)):
+            session.scalars(select(Rec).where(Rec.code == b"b" * 32 if index != "by_val" else Rec.val > 5)).all()
 
         engine.repair_indexes()
         assert engine.verify(apart=False).ok
