@@ -97,6 +97,8 @@ class LmdbSnapshot(EngineSnapshot):
             with self._using:
                 value = self._read(family.tag + key, None, family.db)
         except (lmdb.Error, TypeError) as error:
+            if self._renewed(error):
+                return self.get(cf, key)
             raise self._failure(cf, key, error) from error
         if value is None:
             check_key(key, cf)
@@ -124,6 +126,8 @@ class LmdbSnapshot(EngineSnapshot):
             with self._using:
                 found: Any = self._txn.cursor(family.db).getmulti(wanted)
         except lmdb.Error as error:
+            if self._renewed(error):
+                return self.multi_get(cf, keys)
             self._refuse_closed(cf)
             check_keys(keys, cf)
             raise translate(self.engine, error, "multi_get", cf=cf) from error
@@ -158,6 +162,8 @@ class LmdbSnapshot(EngineSnapshot):
                 if self.engine.doubts and not self.tolerant and self.engine.doubtful(self._txn, family, low, high):
                     raise hidden(self.engine, cf, None)
         except lmdb.Error as error:
+            if self._renewed(error):
+                return self.first_pairs(cf, start, stop, limit, reverse=reverse)
             self._refuse_closed(cf)
             raise translate(self.engine, error, "scan", cf=cf) from error
         return _plain(self.engine, family, chunk, self.checked)
@@ -171,9 +177,33 @@ class LmdbSnapshot(EngineSnapshot):
                 if self.engine.doubts and not self.tolerant:
                     scan.refuse_doubtful(self._txn)
                 return scan
-        except exc.Error:
+        except exc.Error as error:
+            if self._renewed(error.__cause__):
+                return self.open_scan(cf, start, stop, reverse)
             self._refuse_closed(cf)
             raise
+
+    def _renewed(self, error: BaseException | None) -> bool:
+        """Begin the transaction anew that LMDB has given up since it came upon damage, if the store has not changed.
+
+        What is not damaged can be read on.
+        """
+        if not isinstance(error, lmdb.BadTxnError) or self.closed:
+            return False
+        with self._using:
+            txn = self.engine.begin_read(adopt=False)
+            if txn.id() != self.moment or self.closed:
+                txn.abort()
+                return False
+            self._txn.abort()
+            self._txn, self._read = txn, txn.get
+            return True
+
+    def another(self, txn: lmdb.Transaction, error: BaseException) -> lmdb.Transaction | None:
+        """The transaction in the place of one that a scan has failed in; None if it is no other."""
+        if self._txn is txn and not self._renewed(error):
+            return None
+        return None if self.closed else self._txn
 
     def release(self) -> None:
         with self._using:
@@ -198,6 +228,8 @@ class CheckedLmdbSnapshot(LmdbSnapshot):
             with self._using:
                 raw = self._read(family.tag + key, None, family.db)
         except (lmdb.Error, TypeError) as error:
+            if self._renewed(error):
+                return self.get(cf, key)
             raise self._failure(cf, key, error) from error
         if raw is None:
             check_key(key, cf)
@@ -214,7 +246,7 @@ class CheckedLmdbSnapshot(LmdbSnapshot):
 class LmdbScan(Scan):
     """A cursor over a range of one family."""
 
-    __slots__ = ("_bounds", "_checked", "_engine", "_family", "_pairs", "_using")
+    __slots__ = ("_bounds", "_checked", "_engine", "_family", "_last", "_pairs", "_reverse", "_txn", "_using")
 
     def __init__(
         self,
@@ -230,6 +262,9 @@ class LmdbScan(Scan):
         super().__init__()
         self._using = using
         self._engine, self._family, self._checked = engine, family, checked
+        self._txn: lmdb.Transaction | None = txn
+        self._reverse = reverse
+        self._last: bytes | None = None
         self._bounds = low, high = _bounds(family, start, stop)
         try:
             self._pairs = _pairs(txn, family, low, high, reverse)
@@ -252,11 +287,38 @@ class LmdbScan(Scan):
                 raise self._error() from error
             if self.snapshot is not None and self.snapshot.closed:
                 self.snapshot.get(self._family.name, b"")  # it ended before it knew of this scan; this says why
+            try:
+                if self._resumed(error):
+                    return self.read(size)
+            except lmdb.Error as another:
+                error = another
             raise translate(self._engine, error, "scan", cf=self._family.name) from error
+        if chunk:
+            self._last = chunk[-1][0]
         return _plain(self._engine, self._family, chunk, self._checked)
+
+    def _resumed(self, error: lmdb.Error) -> bool:
+        """Go on behind the last pair in a transaction begun anew, where this one has ended by damage elsewhere."""
+        snapshot, txn = self.snapshot, self._txn
+        if not isinstance(snapshot, LmdbSnapshot) or txn is None:
+            return False
+        other = snapshot.another(txn, error)
+        if other is None:
+            return False
+        low, high = self._bounds
+        if self._last is not None:
+            low, high = (low, self._last) if self._reverse else (self._last + b"\0", high)
+        self._txn = other
+        try:
+            with self._using:
+                self._pairs = _pairs(other, self._family, low, high, self._reverse)
+        except lmdb.BadTxnError as again:
+            return self._resumed(again)
+        return True
 
     def release(self) -> None:
         self._pairs = iter(())
+        self._txn = None
 
 
 def _bounds(family: Family, start: bytes, stop: bytes | None) -> tuple[bytes, bytes | None]:
