@@ -7,6 +7,7 @@ standard error; 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from kvdialect import exc
@@ -22,8 +23,14 @@ def main() -> None:
         sys.exit('the command needs click and rich: pip install "kvdialect[cli]"')
     except KeyboardInterrupt:
         sys.exit(130)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed: as Python's own print(), nothing is printed
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the program
     try:
         group(prog_name="kvdialect")
+    except OSError as error:  # of what is printed beside a command, as --help
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        os._exit(3)  # the output would fail once more
     except exc.Error as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(3)

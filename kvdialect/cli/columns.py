@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from kvdialect import exc
@@ -16,14 +18,17 @@ from kvdialect.codec.strings import BytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 from kvdialect.dialect.recordtables import TYPE_NAMES, declared, type_of
 from kvdialect.schema.definition import FieldDefinition, TableDefinition
+from kvdialect.schema.names import folded
+from kvdialect.schema.tokens import quoted
 from kvdialect.schema.types import kind_of
 
-_DECLARED: Final = re.compile(r"\s*(\w+)\s+(.+?)(\s+NULL)?\s*", re.IGNORECASE | re.DOTALL)
+_DECLARED: Final = re.compile(r"""\s*(\w+|"(?:[^"]|"")+")\s+(.+?)(\s+NULL)?\s*""", re.IGNORECASE | re.DOTALL)
+_PLAIN_NAME: Final = re.compile(r"\w+")
 _LEADING_ZERO: Final = re.compile(r"[+-]?0\d")
 
 
 def column(text: str) -> FieldDefinition:
-    """A column as a command line gives it: ``"amount UINT64"``, ``"name VARCHAR(20) NULL"``.
+    """A column as a command line gives it: ``"amount UINT64"``, ``"name VARCHAR(20) NULL"``, ``'"a name" TEXT'``.
 
     Raises:
         ArgumentError: if it is none.
@@ -35,12 +40,16 @@ def column(text: str) -> FieldDefinition:
             f"the column {text!r} is not understood; write a name, a type, and NULL where it may be that; types are"
             f" {', '.join(TYPE_NAMES)}"
         )
-    return FieldDefinition(name=match[1], kind=kind_of(type_), nullable=match[3] is not None)
+    name = match[1]
+    if name[0] == '"':
+        name = name[1:-1].replace('""', '"')
+    return FieldDefinition(name=name, kind=kind_of(type_), nullable=match[3] is not None)
 
 
 def described(field: FieldDefinition) -> str:
     """A column as :func:`column` reads it."""
-    return f"{field.name} {declared(field.kind)}{' NULL' if field.nullable else ''}"
+    name = field.name if _PLAIN_NAME.fullmatch(field.name) else quoted(field.name)
+    return f"{name} {declared(field.kind)}{' NULL' if field.nullable else ''}"
 
 
 def table_of(name: str, fields: Sequence[FieldDefinition], primary_key: Sequence[str]) -> TableDefinition:
@@ -50,9 +59,21 @@ def table_of(name: str, fields: Sequence[FieldDefinition], primary_key: Sequence
         ArgumentError: if the primary key is none of these columns.
     """
     names = [field.name for field in fields]
+    seen: dict[str, str] = {}
+    for each in names:
+        if not each or "\0" in each:
+            raise exc.ArgumentError(f"a column is called {each!r}; give it a name, without NUL characters")
+        if seen.setdefault(folded(each), each) is not each or names.count(each) > 1:
+            raise exc.ArgumentError(
+                f"two columns are called {each!r}, which SQL does not tell apart in upper and lower case; rename one"
+            )
+    if name.lower().startswith("sqlite_"):
+        raise exc.ArgumentError(f"the name {name!r} is SQLite's own; choose another")
     if not primary_key:
         raise exc.ArgumentError(f"a new table needs a primary key; give --primary-key, of {', '.join(names)}")
     for key in primary_key:
+        if primary_key.count(key) > 1:
+            raise exc.ArgumentError(f"the primary key names {key!r} twice")
         if key not in names:
             raise exc.ArgumentError(f"the primary key names {key!r}; the columns are {', '.join(names)}")
         if not (kind := fields[names.index(key)].kind).keyable:
@@ -63,7 +84,9 @@ def table_of(name: str, fields: Sequence[FieldDefinition], primary_key: Sequence
 # ------------------------------------------------------------------------------------------ of values
 
 
-def suggested(records: Iterable[Record], file_format: str, primary_key: Sequence[str]) -> list[FieldDefinition]:
+def suggested(
+    records: Iterable[Record], file_format: str, primary_key: Sequence[str], null: str = NULL
+) -> list[FieldDefinition]:
     """The columns that some records of a file suggest: each has the narrowest type that takes all their values.
 
     Columns outside the key may be NULL, whatever the first records say of the later ones.
@@ -75,7 +98,7 @@ def suggested(records: Iterable[Record], file_format: str, primary_key: Sequence
     for record in records:
         for name, value in record.values.items():
             values = seen.setdefault(name, [])
-            if value is not None and not (file_format == "csv" and value in ("", NULL)):
+            if value is not None and not (file_format == "csv" and value in ("", null)):
                 values.append(value)
     if not seen:
         raise exc.ArgumentError("the file has no records that would say what its columns are; give them with --column")
@@ -90,7 +113,7 @@ _TEXTS: Final[Sequence[tuple[Kind, Callable[[str], bool]]]] = (
     (BoolKind(), lambda text: text.lower() in ("true", "false")),
     (IntKind(), lambda text: not _LEADING_ZERO.match(text) and text.isascii() and "_" not in text),
     (IntKind(64, False), lambda text: not _LEADING_ZERO.match(text) and text.isascii() and "_" not in text),
-    (FloatKind(), lambda text: not _LEADING_ZERO.match(text) and text.isascii() and "_" not in text),
+    (FloatKind(), lambda text: not _LEADING_ZERO.match(text) and text.isascii() and "_" not in text and _exact(text)),
     (DateKind(), lambda text: len(text) == 10),
     (DatetimeKind(), lambda text: len(text) >= 16),
     (DatetimeKind(aware=True), lambda text: len(text) >= 16),
@@ -99,6 +122,15 @@ _TEXTS: Final[Sequence[tuple[Kind, Callable[[str], bool]]]] = (
     (UuidKind(), lambda text: len(text) == 36),
     (BytesKind(), lambda text: text.startswith("0x")),
 )
+
+
+def _exact(text: str) -> bool:
+    """Whether a number keeps all its digits as a float."""
+    try:
+        number = float(text)
+        return not math.isfinite(number) or Decimal(repr(number)) == Decimal(text.strip())
+    except (ValueError, ArithmeticError):
+        return False
 
 
 def _of_texts(values: Sequence[str]) -> Kind:

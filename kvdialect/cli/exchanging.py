@@ -162,7 +162,7 @@ def import_rows(
         records = found
         new = makes and table not in engine.catalog.entries
         if new:
-            records = _made(engine, table, found, chosen, columns, columns_of(primary_key), schema, file)
+            records = _made(engine, table, found, chosen, columns, columns_of(primary_key), schema, file, null)
         if table not in engine.catalog.entries:
             raise exc.ProgrammingError(
                 f"the store has no table {table!r}; it has {', '.join(sorted(engine.catalog.entries)) or 'none'}"
@@ -226,7 +226,7 @@ def _records(file: str, form: str) -> Iterator[Iterator[Record]]:
 
 def _made(
     engine: Engine, table: str, records: Iterator[Record], form: str, columns: tuple[str, ...], key: tuple[str, ...],
-    schema: str | None, file: str,
+    schema: str | None, file: str, null: str,
 ) -> Iterator[Record]:  # fmt: skip
     """Make a table, and give the records with those that were looked at for that."""
     if schema is not None:
@@ -245,7 +245,7 @@ def _made(
         ]
     else:
         sample = list(itertools.islice(records, _SAMPLE))
-        fields = suggested(sample, form, key)
+        fields = suggested(sample, form, key, null)
     definition = table_of(table, fields, key)
     engine.create_all([definition])
     listed = " ".join(f"--column {described(field)!r}" for field in fields)

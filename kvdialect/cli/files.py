@@ -98,7 +98,7 @@ def check_free(path: str, *, overwrite: bool) -> None:
     """
     if os.path.isdir(path):
         raise exc.ArgumentError(f"{path} is a directory; give the name of a file")
-    if os.path.exists(path) and not overwrite:
+    if os.path.isfile(path) and not overwrite:
         raise exc.ArgumentError(f"there is a file at {path}; choose another name, or give --overwrite")
 
 

@@ -143,9 +143,7 @@ def text_of(form: Form, null: str) -> Callable[[Any], str]:
     write = form.to_text
     if isinstance(form.field.kind, DynamicKind):
         return lambda value: null if value is None else _refused(form, write(value), null)
-    if not isinstance(form.field.kind, TextKind | EnumKind):
-        return lambda value: null if value is None else write(value)
-    if null != NULL:
+    if null != NULL or not isinstance(form.field.kind, TextKind | EnumKind):
         return lambda value: null if value is None else _refused(form, write(value), null)
 
     def text(value: Any) -> str:
@@ -160,7 +158,7 @@ def text_of(form: Form, null: str) -> Callable[[Any], str]:
 def _refused(form: Form, text: str, null: str) -> str:
     if text == null != NULL:
         raise exc.DataError(
-            f"{form.field.name} has the text {text!r}, which stands for NULL (choose another text with --null)",
+            f"{form.field.name} is {text!r}, which stands for NULL (choose another text with --null)",
             field=form.field.name, value=text,
         )  # fmt: skip
     return text
@@ -171,7 +169,7 @@ def value_of(form: Form, null: str) -> Callable[[str], Any]:
     read, kind = form.from_text, form.field.kind
     if isinstance(kind, DynamicKind):
         return lambda text: None if text == null else read(text)
-    if isinstance(kind, TextKind | EnumKind):
+    if isinstance(kind, TextKind) or (isinstance(kind, EnumKind) and (not form.field.nullable or "" in kind.names)):
         if null != NULL:
             return lambda text: None if text == null else read(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kvdialect import exc
 from kvdialect.cli import output
 from kvdialect.cli.group import group, json_option, store_argument
 from kvdialect.cli.stores import disk, reading, url_of, writing
@@ -60,10 +61,16 @@ def _told(context: click.Context, found: Verification, *, as_json: bool) -> None
 def backup(store: str, path: str, no_verify: bool) -> None:
     """Copy a store, all of one moment, to PATH, where nothing is."""
     # LMDB is copied beside its writers; RocksDB makes checkpoints only where it is open for writing.
+    _check_path(path)
     opened = reading if url_of(store).get_backend_name() == "lmdb" else writing
     with opened(store) as engine, output.progress("copy and verify"):
         found = engine.backup(path, verified=not no_verify)
     click.echo(f"{path}: {'not read again' if found is None else found}")
+
+
+def _check_path(path: str) -> None:
+    if ":///" in path:
+        raise exc.ArgumentError(f"{path!r} is a URL; give the path of a directory that is not there yet")
 
 
 @group.command()
@@ -71,6 +78,7 @@ def backup(store: str, path: str, no_verify: bool) -> None:
 @click.argument("path")
 def restore(source: str, path: str) -> None:
     """Copy the backup at SOURCE to PATH, where nothing is."""
+    _check_path(path)
     with output.progress("copy"):
         restore_store(url_of(source).database or source, path)
     click.echo(f"{path}: {disk(path):,} bytes")

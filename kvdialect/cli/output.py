@@ -42,7 +42,14 @@ def rows(names: Sequence[str], found: Iterable[Sequence[Any]], form: str) -> Non
         for row in found:
             table.add_row(*[escape(shown(value)) for value in row])
         # A pipe has no width that a table would have to fit.
-        Console(width=None if sys.stdout.isatty() else 1000).print(table)
+        _Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+class _Console(Console):
+    """A console that leaves it to the command what to do where nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import attrs
@@ -59,7 +60,7 @@ def condition(text: str) -> Condition:
     if match is None:
         raise exc.ArgumentError(f"the condition {text!r} is not understood; write {WRITTEN}")
     column = match["column"]
-    if column.startswith('"'):
+    if len(column) > 1 and column[0] == column[-1] == '"':
         column = column[1:-1].replace('""', '"')
     if match["null"]:
         return Condition(column, " ".join(match["null"].lower().split()))
@@ -228,6 +229,13 @@ def _meant(text: str) -> list[Any]:
     meant: list[Any] = [text]
     if re.fullmatch(r"0x(?:[0-9a-fA-F]{2})*", text):
         meant.append(bytes.fromhex(text[2:]))
+    if text[:1] == "{":
+        with suppress(ValueError):
+            match json.loads(text):
+                case {"blob": str(found)} if re.fullmatch(r"0x(?:[0-9a-fA-F]{2})*", found):
+                    meant.append(bytes.fromhex(found[2:]))
+                case {"float": "Infinity" | "-Infinity" as found}:
+                    meant.append(float(found))
     for number in (int, float):
         try:
             value = number(text)

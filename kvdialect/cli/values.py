@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from kvdialect.codec.jsontext import duration
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal would take for a command; a line end and a tab are harmless."""
 
 
 def plain(value: Any) -> Any:
@@ -40,5 +44,5 @@ def text_of(value: Any, null: str = "") -> str:
 
 def shown(value: Any, width: int = 44) -> str:
     """A value in a table."""
-    text = text_of(value)
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text_of(value))
     return text if len(text) <= width else f"{text[: width - 1]}…"

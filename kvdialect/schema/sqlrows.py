@@ -149,7 +149,11 @@ class SqlTableCodec:
             )
         try:
             checked = [field.kind.check(value) for field, value in zip(self.key_fields, values, strict=True)]
-            return self.rowid_key(checked[0]) if self.rowid else self.key_of(checked)
+            if not self.rowid:
+                return self.key_of(checked)
+            if type(checked[0]) is not int or not -SIGN <= checked[0] < SIGN:
+                raise ValueError("it is an int of 64 bits")
+            return self.rowid_key(checked[0])
         except (ValueError, TypeError, OverflowError) as error:
             raise exc.DataError(
                 f"{values!r:.80} is no primary key of {self._named}: {error}", table=self.definition.name

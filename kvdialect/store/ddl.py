@@ -522,6 +522,12 @@ def _check_names(definitions: Sequence[TableDefinition]) -> None:
     """Refuse names that no family may have, and two tables or indexes of one name."""
     owners: dict[str, str] = {}
     for declared in definitions:
+        for what, names in (("columns", declared.names), ("primary key", declared.primary_key)):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise exc.ArgumentError(
+                    f"the {what} of table {declared.name} name {twice!r} twice", table=declared.name
+                )
         for name in (declared.name, *(index.name for index in declared.indexes)):
             _check_name(name)
             if name in owners:

@@ -82,7 +82,7 @@ def test_values_of_sql_come_back(form, values):
 def test_another_text_for_null_must_be_no_value():
     field = FieldDefinition(name="text", kind=TextKind(), nullable=True)
     assert through([field], [("x",), (None,)], "csv", null="none") == [("x",), (None,)]
-    with pytest.raises(exc.DataError, match="has the text 'none', which stands for NULL"):
+    with pytest.raises(exc.DataError, match="text is 'none', which stands for NULL"):
         through([field], [("none",)], "csv", null="none")
 
 
