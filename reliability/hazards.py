@@ -299,7 +299,7 @@ GUARDS = (
           '            self.env.reader_check()\n            with self._exclusive("open")', '            with self._exclusive("open")',
           (_L + "readers.py::test_slots_of_killed_processes_are_cleared_at_open",)),
     Guard(24, "and when there is none left", "storage/lmdb/engine.py",
-          "            self.env.reader_check()\n            try:\n", "            try:\n",
+          "            self.env.reader_check()\n            gc.collect()\n", "            gc.collect()\n",
           (_L + "readers.py::test_slots_of_killed_processes_are_cleared_when_needed",)),
     Guard(24, "old snapshots are ended", "storage/engine.py", "            if age > limit:", "            if False:",
           (_L + "readers.py::test_snapshot_over_its_age_is_ended",

@@ -29,7 +29,7 @@ from kvdialect.storage.batch import decode_counter
 from kvdialect.storage.engine import Children
 from kvdialect.storage.options import RESERVED_FAMILY
 from kvdialect.store import sqlschema
-from kvdialect.store.catalog import Catalog
+from kvdialect.store.catalog import INTENT, Catalog
 from kvdialect.store.engine import Engine
 from kvdialect.store.entries import TableEntry
 from kvdialect.store.transaction import Transaction
@@ -361,6 +361,7 @@ class Connection:
         self.references.check_commit()
         if self._sqlite_begun and self.main.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
             raise IntegrityError("FOREIGN KEY constraint failed (in a temporary table)")
+        drops = any(key.startswith(INTENT) for key in txn.changes.get(RESERVED_FAMILY, ()))
         try:
             commit_transaction(txn)
         except BaseException:
@@ -371,6 +372,8 @@ class Connection:
         if changed:
             self.store.refresh()
             sqlschema.collect(self.store.backend)
+        if drops:
+            self.store.finish_drops()
 
     def rollback(self) -> None:
         """Forget what is pending."""
@@ -448,6 +451,10 @@ class Connection:
             raise OperationalError(
                 f"{what}: the column families of records are made and dropped at once, and this transaction has written"
                 " already (commit it first)"
+            )
+        if self._savepoints:
+            raise OperationalError(
+                f"{what}: it is done at once and ends the transaction, which has a savepoint (do it outside of that)"
             )
         self.drain()
         yield

@@ -61,6 +61,10 @@ class _Objects:
     views: dict[Key, str] = attrs.field(factory=dict)
 
 
+_TRANSACTIONAL: Final = frozenset({("create", "table"), ("create", "index"), ("create", "view"), ("drop", "table")})
+"""What is done to a table of records within the transaction, or has a way of its own."""
+
+
 class SchemaStatements:
     """Runs the DDL of one connection."""
 
@@ -77,7 +81,7 @@ class SchemaStatements:
             self._temporary(sql, statement, does, params)
             return
         relation = self._target(does)
-        if relation is not None and relation.is_record and does.verb != "create":
+        if relation is not None and relation.is_record and (does.verb, does.object) not in _TRANSACTIONAL:
             self._change_record(relation, does)
             return
         if relation is not None and relation.is_record and does.object == "index":
@@ -483,12 +487,7 @@ class SchemaStatements:
     def _change_record(self, relation: Relation, does: Definition) -> None:
         connection = self._connection
         name = relation.name
-        if does.verb == "drop" and does.object == "table":
-            with connection.outside(f"DROP of record table {name}"):
-                if connection.foreign_keys:
-                    connection.references.dropping(relation)
-                connection.store.drop_table(name)
-        elif does.verb == "drop" and does.object == "index":
+        if does.verb == "drop" and does.object == "index":
             with connection.outside(f"DROP INDEX on record table {name}"):
                 connection.store.drop_index(does.name)
         else:

@@ -171,6 +171,16 @@ _FAR_BEFORE: Final = 10**10
 """Added to the days of a span before the year 1, so that its text is in the order of the spans."""
 
 
+def exact_decimal(number: float, scale: int) -> Decimal:
+    """The shortest decimal that is this float, if it has no more than ``scale`` digits behind the point; else rounded.
+
+    What :func:`exact_number` has made a float comes back so, where the digits of the float itself are others.
+    """
+    short = Decimal(repr(number))
+    exponent = short.as_tuple().exponent
+    return short if isinstance(exponent, int) and -exponent <= scale else Decimal(f"{number:.{scale}f}")
+
+
 def span_to_sql(value: timedelta) -> str:
     """A span of time as SQL sees it: text in the order of the spans, also beyond the years 1 to 9999."""
     try:
@@ -281,7 +291,7 @@ def _decimal(value: Any, scale: int) -> Decimal:
         return Decimal(number)
     if not math.isfinite(number):
         raise Refused("infinite")
-    near = Decimal(f"{number:.{scale}f}")
+    near = exact_decimal(number, scale)
     # 0.1 + 0.2 is 0.30000000000000004: what a float is beyond 15 digits is no one's intention.
     return near if float(near) == number else Decimal(f"{number:.{_FLOAT_DIGITS}g}")
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite.base import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 
 from kvdialect import exc
-from kvdialect.dialect.sqlvalues import exact_number, span_from_sql, span_to_sql
+from kvdialect.dialect.sqlvalues import exact_decimal, exact_number, span_from_sql, span_to_sql
 from kvdialect.schema.types import UnsignedInteger, json_binder, json_literal, json_reader, kind_of
 
 _WIDE: Final = 1 << 63
@@ -104,14 +104,16 @@ class KvNumeric(sa.Numeric[Any]):
             return lambda value: None if value is None else float(value)
         scale = self.scale if self.scale is not None else self._default_decimal_return_scale
         zeros = "0" * scale
+        long = self.precision is None or self.precision > _EXACT_DIGITS
 
         def process(value: Any) -> Any:
             if value is None:
                 return None
             if isinstance(value, str):
                 return Decimal(value)
-            # Python formats an int as the float that is near to it.
-            return Decimal(f"{value}.{zeros}") if type(value) is int else Decimal(f"{value:.{scale}f}")
+            if type(value) is int:
+                return Decimal(f"{value}.{zeros}")  # Python formats it as the float that is near to it
+            return Decimal(f"{exact_decimal(value, scale) if long else value:.{scale}f}")
 
         return process
 

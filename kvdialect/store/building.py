@@ -24,8 +24,8 @@ from kvdialect.schema.rows import IndexCodec
 from kvdialect.storage.batch import UNBOUNDED, WriteBatch, decode_counter
 from kvdialect.storage.contract import Pair, Snapshot
 from kvdialect.storage.options import RESERVED_FAMILY
-from kvdialect.store.catalog import LiveCatalog
-from kvdialect.store.ddl import SchemaEditor, building_key
+from kvdialect.store.catalog import LiveCatalog, building_key
+from kvdialect.store.ddl import SchemaEditor
 from kvdialect.store.table import StoredTable
 
 BATCH_SIZE: Final = 1000

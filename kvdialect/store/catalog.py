@@ -58,6 +58,16 @@ def number(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
 
+def intent_key(family: str) -> bytes:
+    """Where the intent to make or drop a family is noted."""
+    return INTENT + family.encode()
+
+
+def building_key(index: str) -> bytes:
+    """Where it is noted how far the building of an index is."""
+    return BUILDING + index.encode()
+
+
 def table_key(name: str) -> bytes:
     """Where the entry of a table is."""
     return TABLE + name.encode()

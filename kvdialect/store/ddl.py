@@ -31,7 +31,6 @@ from kvdialect.storage.contract import StorageBackend
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, check_family_name
 from kvdialect.storage.shared import Handle
 from kvdialect.store.catalog import (
-    BUILDING,
     COUNT,
     GARBAGE,
     IDS,
@@ -41,6 +40,8 @@ from kvdialect.store.catalog import (
     VERSION_KEY,
     Catalog,
     LiveCatalog,
+    building_key,
+    intent_key,
     number,
     table_key,
 )
@@ -56,16 +57,6 @@ _TRIES: Final = 16
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-
-def intent_key(family: str) -> bytes:
-    """Where the intent to make or drop a family is noted."""
-    return INTENT + family.encode()
-
-
-def building_key(index: str) -> bytes:
-    """Where it is noted how far the building of an index is."""
-    return BUILDING + index.encode()
 
 
 @attrs.define
@@ -373,6 +364,14 @@ class SchemaEditor:
                     self._undo(error)
                     raise
                 return
+
+    def finish_drops(self) -> None:
+        """Drop the families of what a transaction has dropped; what fails is left for the next change or opening."""
+        try:
+            with self._locked():
+                self._finish_intents(self.live.reload())
+        except exc.BackendError as error:
+            _log.warning("%s: families of what was dropped stay for now: %s", self.backend, error)
 
     def _make(self, catalog: Catalog, change: _Change) -> None:
         adopted = self._make_families(catalog, change.made)

@@ -210,6 +210,10 @@ class Engine(Logged):
         index = index_definition(index) if isinstance(index, sa.Index) else index
         create_indexes(self._editor, [(name, index)], extra=True, progress=progress, batch_size=batch_size)
 
+    def finish_drops(self) -> None:
+        """Free the data of tables of records that a transaction at the SQL door has dropped."""
+        self._editor.finish_drops()
+
     def drop_index(self, name: str) -> None:
         """Drop an index; its data are freed.
 

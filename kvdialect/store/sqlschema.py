@@ -33,7 +33,9 @@ from kvdialect.store.catalog import (
     VERSION_KEY,
     Catalog,
     View,
+    building_key,
     encode_view,
+    intent_key,
     number,
     table_key,
     view_key,
@@ -133,12 +135,18 @@ def alter_table(
 
 
 def drop_table(txn: Transaction, catalog: Catalog, name: str) -> Catalog:
-    """Drop a table with its indexes."""
+    """Drop a table with its indexes: of a table of records the families go when the transaction has committed."""
     _begin(txn, catalog)
     entry = catalog.entries[name]
     definition = entry.definition
-    for number_ in (definition.id, *(index.id for index in definition.indexes)):
-        _discard(txn, number_)
+    if definition.shared:
+        for number_ in (definition.id, *(index.id for index in definition.indexes)):
+            _discard(txn, number_)
+    else:
+        for family in entry.families:
+            _set(txn, RESERVED_FAMILY, intent_key(family), b"drop")
+            _set(txn, RESERVED_FAMILY, building_key(family), DELETE)
+        txn.tables.pop(name, None)
     table_id = prefix_of(definition.id)
     _set(txn, RESERVED_FAMILY, COUNT + table_id, DELETE)
     _set(txn, RESERVED_FAMILY, IDS + table_id, DELETE)
