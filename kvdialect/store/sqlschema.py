@@ -146,7 +146,10 @@ def drop_table(txn: Transaction, catalog: Catalog, name: str) -> Catalog:
         for family in entry.families:
             _set(txn, RESERVED_FAMILY, intent_key(family), b"drop")
             _set(txn, RESERVED_FAMILY, building_key(family), DELETE)
-        txn.tables.pop(name, None)
+        if name in txn.tables:
+            if txn.undo is not None:
+                txn.remember(txn.tables, name)
+            del txn.tables[name]
     table_id = prefix_of(definition.id)
     _set(txn, RESERVED_FAMILY, COUNT + table_id, DELETE)
     _set(txn, RESERVED_FAMILY, IDS + table_id, DELETE)
@@ -315,8 +318,16 @@ def _build(txn: Transaction, table: StoredTable, index: IndexDefinition) -> None
             if index.unique:
                 found = pending.get(entry)
                 if found is not None and found is not DELETE and found != value:
-                    raise duplicate_entry(table, codec, entry)
+                    raise _taken(table, index, duplicate_entry(table, codec, entry))
             _set(txn, SHARED_FAMILY, entry, value)
+
+
+def _taken(table: StoredTable, index: IndexDefinition, error: exc.IntegrityError) -> exc.IntegrityError:
+    """The error for values that a new unique index has twice, in SQLite's words."""
+    name = table.definition.sql_name[1]
+    hidden = any(column.startswith("\0") for column in index.columns)
+    what = f"index '{index.name}'" if hidden else ", ".join(f"{name}.{column}" for column in index.columns)
+    return exc.IntegrityError(f"UNIQUE constraint failed: {what} ({error.message})", **error.facts)
 
 
 __all__ = ["LocalIds", "alter_table", "collect", "create_table", "drop_table", "drop_view", "put_view"]
