@@ -143,10 +143,13 @@ class Values:
 
 
 class Expressions:
-    """Expressions over a source; values go in as parameters, or as literals where ``parameters`` is None."""
+    """Expressions over a source; values go in as parameters, or as literals where ``parameters`` is None.
 
-    def __init__(self, rng: random.Random, source: Source, parameters: list[Any] | None) -> None:
-        self.rng, self.source, self.parameters = rng, source, parameters
+    ``like=False`` is for indexes and generated columns: SQLite takes no LIKE there once it is told to be case-sensitive.
+    """
+
+    def __init__(self, rng: random.Random, source: Source, parameters: list[Any] | None, *, like: bool = True) -> None:
+        self.rng, self.source, self.parameters, self.like = rng, source, parameters, like
         self.values = Values(rng)
 
     def value(self, value: Any) -> str:
@@ -287,6 +290,8 @@ class Expressions:
             return f"{name} IS {rng.choice(('', 'NOT '))}NULL"
         if form == 9:
             return f"{name} IS {rng.choice(('', 'NOT '))}{value()}"
+        if form == 10 and not self.like:
+            return f"{name} IS NOT NULL"
         if form == 10:
             pattern = rng.choice(("a%", "A%", "%b", "_b%", "ab", "%", "x/%", "b_", "n%"))
             escape = " ESCAPE '/'" if rng.random() < 0.3 else ""

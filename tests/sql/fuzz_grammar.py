@@ -345,7 +345,7 @@ class Grammar:
             declared = "INTEGER"
         earlier = [column for column in table.columns if not column.generated and not column.big]
         if earlier and not table.strict and rng.random() < 0.12:
-            expressions = Expressions(rng, Source.of(earlier), None)
+            expressions = Expressions(rng, Source.of(earlier), None, like=False)
             declared = rng.choice(("INTEGER", "TEXT"))
             text = expressions.number(1) if declared == "INTEGER" else expressions.text(1)
             table.columns.append(Column("g" + str(number), declared, generated=True))
@@ -501,7 +501,7 @@ class Grammar:
         for column in plain:
             text = quoted(column.name)
             if rng.random() < 0.15:
-                text = Expressions(rng, Source.of([column]), None).number(1) if not column.big else text
+                text = Expressions(rng, Source.of([column]), None, like=False).number(1) if not column.big else text
                 if text == quoted(column.name) or not any(c.isalpha() for c in text):
                     text = f"lower({quoted(column.name)})" if column.affinity == "TEXT" else quoted(column.name)
             elif rng.random() < 0.15:
@@ -511,7 +511,7 @@ class Grammar:
             parts.append(text)
         where = ""
         if rng.random() < 0.25:
-            where = " WHERE " + Expressions(rng, Source.of(table.columns), None).condition(0)
+            where = " WHERE " + Expressions(rng, Source.of(table.columns), None, like=False).condition(0)
         watched = {column.name for column in table.columns} if unique else set()
         upsertable = tuple(column.name for column in plain)
         is_plain = unique and not where and parts == [quoted(n) for n in upsertable]
@@ -595,7 +595,7 @@ class Grammar:
             text += f" DEFAULT {literal(value)}"
             column = attrs.evolve(column, default=literal(value))
         elif roll < 0.6 and earlier and declared in ("INTEGER", "TEXT"):
-            expressions = Expressions(rng, Source.of(earlier), None)
+            expressions = Expressions(rng, Source.of(earlier), None, like=False)
             text += f" AS ({expressions.number(1) if declared == 'INTEGER' else expressions.text(1)}) VIRTUAL"
             column = attrs.evolve(column, generated=True)
         elif roll < 0.7:
