@@ -222,6 +222,8 @@ class _Reader:
         if _is_count(items):
             self.end()
             return self._count(items)
+        if items[0].word in ("MIN", "MAX") and len(items) > 1 and items[1].word == "(":
+            return self._extreme(first, depth, after)
         outputs = self._outputs(first, depth)
         self.at = after
         conditions = self._where()
@@ -238,6 +240,31 @@ class _Reader:
             return iter(((txn.count(stored),),))
 
         return Reading([label], 0, run)
+
+    def _extreme(self, first: int, last: int, after: int) -> Reading:
+        """The least or the greatest value of a column: the first one of a path that has it in order."""
+        tokens = self.tokens
+        largest = tokens[first].word == "MAX"
+        self.at = first + 2
+        position = self.column()
+        self.expect(")")
+        label = self.statement.sql[tokens[first].start : tokens[self.at - 1].end]
+        if self.at < last:
+            if last - self.at != 2 or tokens[self.at].word != "AS" or not tokens[last - 1].is_name:
+                raise _TooHard
+            label = tokens[last - 1].name
+        self.at = after
+        conditions = self._where()
+        self.end()
+        pairs = self._pairs(conditions, [(position, largest)], limited=True)
+        shown = _shown(self.relation, [position])
+
+        def run(txn: Transaction, params: Any) -> Iterator[Any]:
+            # NULL stands before all values, and is none of them.
+            found = next((value for (value,) in shown(pairs(txn, params)) if value is not None), None)
+            return iter(((found,),))
+
+        return Reading([label], self.marks, run)
 
     def _outputs(self, first: int, last: int) -> list[tuple[int, str]]:
         outputs: list[tuple[int, str]] = []

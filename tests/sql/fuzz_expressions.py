@@ -145,7 +145,7 @@ class Values:
 class Expressions:
     """Expressions over a source; values go in as parameters, or as literals where ``parameters`` is None.
 
-    ``like=False`` is for indexes and generated columns: SQLite takes no LIKE there once it is told to be case-sensitive.
+    ``like=False`` is for indexes and generated columns: told to be case-sensitive, SQLite takes no LIKE there.
     """
 
     def __init__(self, rng: random.Random, source: Source, parameters: list[Any] | None, *, like: bool = True) -> None:

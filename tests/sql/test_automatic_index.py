@@ -10,6 +10,7 @@ from twins import Twins
 from kvdialect import Mapped, UInt64, create_engine, field, mapped, registry
 from kvdialect.dialect import matching
 from kvdialect.dialect.explaining import explained
+from kvdialect.dialect.statements import parse
 from kvdialect.store.engine import open_engine
 from kvdialect.store.transaction import Transaction
 
@@ -198,3 +199,40 @@ def test_a_tree_that_goes_root_first(twins, scans):
     twins.same("t")
     twins.run("delete from t")
     twins.same("t")
+
+
+def test_the_least_and_the_greatest_value_are_those_at_the_ends_of_an_index(twins):
+    """And are found there: SQLite itself would read all rows of a virtual table."""
+    twins.script(
+        "create table k (id integer primary key, a integer, b text collate nocase, c real not null, d)",
+        "create index ka on k (a)",
+        "create index kb on k (b desc)",
+        "create index kd on k (d, a)",
+        "insert into k with recursive g(n) as (select 1 union all select n + 1 from g where n < 500)"
+        " select n, nullif(n % 97, 3), char(65 + n % 50), n / 7.0, n % 5 from g",
+        "insert into k (c) values (1), (2)",
+    )
+    direct = ["max(a)", "min(a)", "max(id)", "min(id)", "max(d)", "min(d) as m", "MAX ( k.a ) AS x"]
+    other = [
+        "max(b)",
+        "min(b)",
+        "max(c)",
+        "min(c)",
+        "max(a, b)",
+        "max(distinct a)",
+        "max(a), min(a)",
+        "max(a + 1)",
+        "max(a) + 1",
+    ]
+    conditions = ["", " where d = 3", " where a > 5", " where a < 0", " where id between 5 and 9", " where d = 77"]
+    for what in direct + other:
+        sql = f"select {what} from k"
+        ours, theirs = twins.ours.execute(sql), twins.theirs.execute(sql)
+        assert ours.description[0][0] == theirs.description[0][0]
+        assert (twins.ours._plan(sql, parse(sql)) is not None) == (what in direct), what
+        for condition in conditions:
+            twins.run(sql + condition)
+    twins.run("select max(a) from k where d = ?", (2,))
+    twins.script("delete from k")
+    twins.run("select max(a) from k")
+    twins.run("select min(id) from k")
