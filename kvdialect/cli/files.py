@@ -150,14 +150,14 @@ def text_input(path: str) -> Iterator[IO[str]]:
     """A file of text to read, or standard input."""
     if path == PIPE:
         # Without the translation of line ends, which may stand in values.
-        file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
+        file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape", newline="")
         try:
             yield file
         finally:
             file.detach()  # or it would close standard input
         return
     try:
-        file = open(path, encoding="utf-8-sig", newline="")  # noqa: SIM115 - closed below, opened with an error of its own
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")  # noqa: SIM115 - closed below, opened with an error of its own
     except OSError as error:
         raise exc.ArgumentError(f"cannot read {path}: {error.strerror}") from error
     with file:
@@ -172,7 +172,7 @@ def read_csv(path: str, file: IO[str]) -> Iterator[Record]:
     """
     path = named(path)
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(file, strict=True)
+    reader = csv.reader(_utf8(file), strict=True)
     line = 1
     try:
         head = next(reader, None)
@@ -189,8 +189,23 @@ def read_csv(path: str, file: IO[str]) -> Iterator[Record]:
             if fields or len(head) == 1:
                 yield Record(f"line {line}", dict(zip(head, fields or [""], strict=True)))
             line = reader.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, UnicodeError) as error:
         raise exc.DataError(f"{path}, line {line}: {error}", path=path, line=line) from error
+
+
+def _utf8(file: IO[str]) -> Iterator[str]:
+    """The lines of a file, each looked at: the decoder itself, which reads ahead, does not know the line."""
+    for line in file:
+        _check_utf8(line)
+        yield line
+
+
+def _check_utf8(text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UnicodeError(f"the byte 0x{ord(text[error.start]) - 0xDC00:02x} is not UTF-8") from None
 
 
 def read_json(path: str, file: IO[str]) -> Iterator[Record]:
@@ -204,9 +219,10 @@ def read_json(path: str, file: IO[str]) -> Iterator[Record]:
     line = 0
     try:
         for line, text in enumerate(file, 1):
+            _check_utf8(text)
             if not text.isspace():
                 yield Record(f"line {line}", decode(text))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise exc.DataError(f"{path}, line {line or 1}: {error}", path=path, line=line or 1) from error
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from kvdialect import exc
 from kvdialect.cli import output
-from kvdialect.cli.group import group, json_option, store_argument
+from kvdialect.cli.group import Interrupted, group, json_option, store_argument
 from kvdialect.cli.stores import disk, reading, url_of, writing
 from kvdialect.storage.storedir import restore as restore_store
 from kvdialect.store.engine import Engine
@@ -64,7 +66,12 @@ def backup(store: str, path: str, no_verify: bool) -> None:
     _check_path(path)
     opened = reading if url_of(store).get_backend_name() == "lmdb" else writing
     with opened(store) as engine, output.progress("copy and verify"):
-        found = engine.backup(path, verified=not no_verify)
+        try:
+            found = engine.backup(path, verified=not no_verify)
+        except KeyboardInterrupt:
+            if os.path.isdir(path):  # where it comes whole, or not at all
+                raise Interrupted(f"the backup at {path} is made, and was not read again") from None
+            raise
     click.echo(f"{path}: {'not read again' if found is None else found}")
 
 

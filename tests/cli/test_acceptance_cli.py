@@ -153,3 +153,17 @@ def test_a_backup_is_made_at_a_path(store, tmp_path):
     _refused("is a URL", "backup", store, f"lmdb:///{tmp_path}/copy")
     run("backup", store, tmp_path / "copy")
     _refused("is a URL", "restore", tmp_path / "copy", "lmdb:///x")
+
+
+@pytest.mark.parametrize("bad", [2, 700, 5501])
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_bytes_that_are_no_text_are_named_by_their_line(store, tmp_path, bad, form):
+    """The decoder reads ahead, and the line named was that of the record before."""
+    lines = [b'{"id": %d, "v": "x"}' % n if form == "jsonl" else b"%d,x" % n for n in range(6000)]
+    if form == "csv":
+        lines.insert(0, b"id,v")
+    lines[bad - 1] = lines[bad - 1].replace(b"x", b"\xe9x")
+    (tmp_path / f"in.{form}").write_bytes(b"\n".join(lines))
+    words = rf"in\.{form}, line {bad}: the byte 0xe9 is not UTF-8"
+    columns = ["--column", "id BIGINT", "--column", "v TEXT", "--primary-key", "id"]
+    _refused(words, "import", store, "t", tmp_path / f"in.{form}", *columns)
