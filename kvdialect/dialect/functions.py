@@ -299,19 +299,23 @@ def register_like(db: Any) -> None:
         db.create_scalar_function("like", _like, arguments, deterministic=True)
 
 
-def _like(pattern: Any, text: Any, escape: Any = "") -> bool | None:
+_NO_ESCAPE: Final = object()
+
+
+def _like(pattern: Any, text: Any, escape: Any = _NO_ESCAPE) -> bool | None:
     if pattern is None or text is None or escape is None:
         return None
-    if escape.__class__ is not str or len(escape) > 1:
+    if isinstance(pattern, bytes) or isinstance(text, bytes):
+        return False
+    told = None if escape is _NO_ESCAPE else _like_text(escape)
+    if told is not None and len(told) != 1:
         raise exc.OperationalError("ESCAPE expression must be a single character")
-    return bool(like_pattern(_like_text(pattern), escape or None, False).matches(_like_text(text)))
+    return bool(like_pattern(_like_text(pattern), told, False).matches(_like_text(text)))
 
 
 def _like_text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
     text: str = apply_affinity(value, "TEXT")
-    return text
+    return text.split("\0", 1)[0]
 
 
 def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

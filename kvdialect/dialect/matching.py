@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from kvdialect.dialect.functions import leading
@@ -17,6 +18,7 @@ from kvdialect.dialect.functions import leading
 if TYPE_CHECKING:
     from kvdialect.dialect.access import Plan
     from kvdialect.dialect.connection import Connection
+    from kvdialect.dialect.relations import Relation
 
 _KEPT: Final = 32 << 20
 """Bytes of stored rows up to which they are kept themselves, and beyond which only their keys are."""
@@ -35,8 +37,13 @@ def match_key(value: Any) -> Any:
     """
     if value.__class__ is str:
         raw = value.encode()
-        number, whole = leading(raw)
-        return number if whole else raw.rstrip(b" ").lower()
+        number, whole = leading(raw.split(b"\0", 1)[0])
+        if not whole:
+            text = raw.rstrip(b" ").lower()
+            return b"inf" if text == b"+inf" else text
+        value = number
+    if value.__class__ is float and not isfinite(value):
+        return b"inf" if value > 0 else b"-inf"  # as it is written where it becomes text
     return value
 
 
@@ -48,9 +55,15 @@ class Matches:
         self._tables: dict[tuple[Any, ...], _Table] = {}
 
     def clear(self) -> None:
-        """Rows may be others from now on."""
+        """Another statement begins."""
         if self._tables:
             self._tables.clear()
+
+    def written(self, relation: Relation) -> None:
+        """A row of a table was written."""
+        if self._tables:
+            for where in [where for where in self._tables if where[0] == relation.id]:
+                del self._tables[where]
 
     def rows(self, plan: Plan, values: Sequence[Any]) -> Iterator[Any]:
         """The rows of a plan whose ``matched`` columns may equal ``values``."""

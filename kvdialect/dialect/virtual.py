@@ -186,13 +186,11 @@ class _Table:
 
     def UpdateInsertRow(self, rowid: int | None, fields: tuple[Any, ...]) -> int:
         relation = self.relation
-        self._connection.matches.clear()
         values = fields[: relation.width]
         return self._connection.writer.insert(relation, values, rowid) or 0
 
     def UpdateDeleteRow(self, handle: Any) -> None:
         relation = self.relation
-        self._connection.matches.clear()
         self._connection.writer.delete(relation, relation.key_of_handle(handle))
 
     def UpdateChangeRow(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
@@ -203,7 +201,6 @@ class _Table:
 
     def _change(self, handle: Any, new: Any, fields: tuple[Any, ...]) -> None:
         relation, connection = self.relation, self._connection
-        connection.matches.clear()
         values = list(fields[: relation.width])
         key = relation.key_of_handle(handle)
         if apsw.no_change in values:

@@ -152,6 +152,7 @@ class Writer:
         if any(None in values for values in rows):
             self._check_not_null(relation, rows)
         new, last = self._stored_rows(relation, rows)
+        connection.matches.written(relation)
         with _worded(relation):
             inserted, _ = write_rows(connection.txn, relation.stored, RowChanges(new=new))
         self.lastrowid = last
@@ -202,6 +203,7 @@ class Writer:
             for _, key in found:
                 with self.quietly():
                     self.delete(relation, key)
+        connection.matches.written(relation)
         with _worded(relation):
             inserted, _ = write_rows(connection.txn, relation.stored, RowChanges(new=[row]))
         self.lastrowid = last
@@ -296,6 +298,7 @@ class Writer:
         old = relation.values(key, raw) if watched else None
         stays = new_key == key
         changes = RowChanges(changed=[(key, raw, row)]) if stays else RowChanges(gone=[(key, raw)], new=[row])
+        connection.matches.written(relation)
         with _worded(relation):
             inserted, changed = write_rows(txn, relation.stored, changes)
         if not stays:
@@ -322,6 +325,7 @@ class Writer:
         watched = connection.foreign_keys and connection.references.watches(relation)
         returned = None if self._quiet else self.returned
         values = relation.values(key, raw) if watched or returned is not None else []
+        connection.matches.written(relation)
         write_rows(connection.txn, relation.stored, RowChanges(gone=[(key, raw)]))
         if not self._quiet:
             self.count += 1

@@ -7,6 +7,7 @@ dialect is reached by SQLAlchemy's plugin loader alone; of its DBAPI's connectio
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -66,13 +67,24 @@ class Door:
     """
 
     def __init__(self, session: Session, txn: Transaction) -> None:
-        self._session = session
+        # Weakly: the driver, which has the door, is held by what the collector of cycles cannot see into.
+        self._held = weakref.ref(session)
         self._txn = txn
         self.connection = SessionConnection(session.engine.sql)
         driver: Any = self.connection.connection.driver_connection
         self._driver = driver
         self._driver.borrow(txn, self)
+        # A session that nobody closes: the connection goes back to its pool.
+        self._abandoned = weakref.finalize(session, _abandon, self._driver, self.connection, txn)
+        self._abandoned.atexit = False
         self.connection.begin()  # or SQLAlchemy would roll back after an error of the first statement's parameters
+
+    @property
+    def _session(self) -> Session:
+        session = self._held()
+        if session is None:
+            raise exc.StoreClosed("the session of this connection is gone; keep it for as long as the connection")
+        return session
 
     # ------------------------------------------------------------------------------------------ what the DBAPI tells
 
@@ -97,10 +109,18 @@ class Door:
 
     def close(self, *, committed: bool) -> None:
         """The transaction is over; the connection goes back to its pool."""
+        self._abandoned.detach()
         if self.connection.invalidated:
             return
         self._driver.give_back(committed=committed)
         sa.Connection.close(self.connection)
+
+
+def _abandon(driver: Any, connection: sa.Connection, txn: Transaction) -> None:
+    if not connection.invalidated and not connection.closed:
+        driver.give_back(committed=False)
+        sa.Connection.close(connection)
+    txn.close()
 
 
 # ------------------------------------------------------------------------------------------------ statements

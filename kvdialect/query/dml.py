@@ -89,6 +89,10 @@ def rows_by_key(statement: Any, params: Any) -> tuple[sa.Table, list[dict[str, A
         return None
     if statement._multi_values or not params:
         return None
+    if statement._returning:
+        raise exc.NotSupportedError(
+            "an update() by primary key, of a list of rows, with RETURNING (leave it out, and read the records after)"
+        )
     _refuse_others(statement)
     table: Any = statement.table
     keys = [column.name for column in table.primary_key]

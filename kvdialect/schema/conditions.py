@@ -10,7 +10,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from kvdialect import exc
 from kvdialect.codec.kinds import Kind
@@ -83,6 +83,27 @@ class _Translator(Translator):
                 self.values[other.number] = _read(domain.kind, self.values[other.number])
         return super()._comparable(left, right, operator)
 
+    def _arithmetic(self, structure: Structure) -> Typed:
+        _, operator, *operands = structure
+        if operator == "/" and all(self._is_whole(each) for each in operands):
+            structure = ("arithmetic", "//", *operands)  # SQL's drops the fraction of integers
+        elif operator == "%" and any(self._number(each) == "decimal" for each in operands):
+            raise unsupported("the remainder of a decimal")
+        return super()._arithmetic(structure)
+
+    _FORMS: ClassVar = {**Translator._FORMS, "arithmetic": _arithmetic}
+
+    def _number(self, structure: Structure) -> str | None:
+        """Which numbers a value is of."""
+        expression, domain = self.typed(structure)
+        if domain is not None:
+            return domain.number
+        value = self.values[expression.number] if isinstance(expression, Parameter) else None
+        return "int" if isinstance(value, int) else "decimal" if isinstance(value, Decimal) else None
+
+    def _is_whole(self, structure: Structure) -> bool:
+        return self._number(structure) == "int"
+
 
 def _read(kind: Kind, value: Any) -> Any:
     """A literal as a value of a kind; as it is where it is none, to be refused by name."""
@@ -96,24 +117,13 @@ def _read(kind: Kind, value: Any) -> Any:
 
 
 def _exact(tree: Expression, kinds: Mapping[str, Kind], *, decimals: bool = False) -> Expression:
-    """Numbers with a point as decimals where they are compared with decimals, else as floats; ``/`` by its operands."""
+    """Numbers with a point as decimals where they are compared with decimals, else as floats."""
     if isinstance(tree, Compare | In | Arithmetic):
         columns = [kinds[node.name].python for node in walk(tree) if isinstance(node, Column)]
         decimals = decimals or Decimal in columns
     if isinstance(tree, Constant) and isinstance(tree.value, Decimal) and not decimals:
         return Constant(float(tree.value))
-    if isinstance(tree, Arithmetic) and tree.operator == "/" and _whole(tree, kinds):
-        tree = Arithmetic("//", tree.left, tree.right)
     return rebuild(tree, lambda child: _exact(child, kinds, decimals=decimals))
-
-
-def _whole(tree: Expression, kinds: Mapping[str, Kind]) -> bool:
-    """Whether an expression is over integers only, of which SQL's ``/`` drops the fraction."""
-    return all(
-        kinds[node.name].python in (int, bool) if isinstance(node, Column) else isinstance(node.value, int)
-        for node in walk(tree)
-        if isinstance(node, Column | Constant)
-    )
 
 
 class _Reader:
@@ -207,6 +217,13 @@ class _Reader:
 
     def _is(self, left: Structure) -> Structure:
         negated = self._reader.accept("NOT")
+        word = self._reader.word
+        if word in ("TRUE", "FALSE") and folded(word) not in self.columns:
+            # Not a comparison with 1 or 0: whether it holds, which NULL does not.
+            self._reader.take()
+            test = ("compare", "!=" if word == "TRUE" else "=", left, ("constant", 0))
+            truth = ("function", "coalesce", (test, ("constant", False)))
+            return ("not", truth) if negated else truth
         if self._reader.accept("DISTINCT", "FROM"):
             negated = not negated
         return ("compare", "is not" if negated else "is", left, self._comparison())

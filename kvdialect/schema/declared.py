@@ -291,7 +291,8 @@ def _checked_condition(table: sa.Table, check: sa.CheckConstraint, kinds: Mappin
     clause: Any = check.sqltext
     try:
         if isinstance(clause, TextClause):
-            return condition(clause.text, table.name, kinds)
+            # SQLAlchemy's text takes :name for a parameter, unless the colon is escaped.
+            return condition(clause.text.replace("\\:", ":"), table.name, kinds)
         # Before there is a table, a column is one of none: column("amount") > 0.
         return predicate(visitors.replacement_traverse(clause, {}, partial(_own_column, table)), table, kinds)
     except exc.NotSupportedError as error:

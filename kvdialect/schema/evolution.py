@@ -528,6 +528,12 @@ def evolve(
         next((each for each in known if each == check), attrs.evolve(check, validated=False))
         for check in declared.checks
     )
+    if not all(check.validated for check in checks):
+        # What goes holds until what comes is known to.
+        names = {field.name for field in fields}
+        checks += tuple(
+            check for check in known if check not in checks and names.issuperset(columns_of(check.condition))
+        )
     same = [_layout(field) for field in fields] == [_layout(field) for field in stored.fields]
     return attrs.evolve(
         declared,

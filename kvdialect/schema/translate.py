@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 
@@ -331,7 +331,7 @@ class Translator:
         results, domain = self._alike([*(self.typed(then) for _, then in whens), last], "the results of CASE")
         return Case(tuple(zip(conditions, results[:-1], strict=True)), results[-1]), domain
 
-    _FORMS: Final[dict[str, Callable[[Any, Structure], Typed]]] = {
+    _FORMS: ClassVar[dict[str, Callable[[Any, Structure], Typed]]] = {
         "column": _column,
         "parameter": _parameter,
         "constant": _constant,

@@ -2,7 +2,8 @@
 
 A store is a directory that holds the engine's own files and a marker file, ``KVDIALECT``, with what must not change
 for as long as it exists. A new one is made beside its path and renamed into place, so that a crash leaves the whole
-store or none of it; where that cannot be (a mount point), it is made in place and the marker comes last.
+store or none of it; where that cannot be (a mount point), or a directory is there, it is made in place and the marker
+comes last.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FORMAT: Final = 1
 """Version of the storage format. 1: release 0.1."""
 
 _UNFINISHED: Final = "KVDIALECT.creating"
+_INSIDE: Final = ".kvdialect-creating-"
 # What may lie in a directory that still counts as empty: ext4 puts the first into every file system, and a writer that
 # waits for the lock the second.
 _IGNORED: Final = frozenset({"lost+found", LOCK_FILE})
@@ -232,11 +234,7 @@ def create(path: str, marker: Marker, build: Callable[[str], None]) -> None:
         _create_in_place(path, marker, build)
         return
     try:
-        try:
-            build(aside)
-        except exc.BackendError as error:
-            facts = {**error.facts, "path": path}
-            raise type(error)(error.message.replace(aside, path), **facts) from error
+        _built(aside, path, build)
         _write_marker(aside, marker)
         _sync_tree(aside)
         try:
@@ -293,34 +291,74 @@ def _cannot_create(path: str, marker: Marker, error: OSError) -> exc.BackendErro
 
 
 def _create_in_place(path: str, marker: Marker, build: Callable[[str], None]) -> None:
+    """Create a store in a directory that stays: made in one within it, whose files then move up, the marker last."""
     try:
         os.makedirs(path, exist_ok=True)
         with FileLock(os.path.join(path, LOCK_FILE)).held(timeout=10.0):
             if os.path.exists(os.path.join(path, MARKER)):
                 return  # another process was first
-            unfinished = os.path.join(path, _UNFINISHED)
-            if os.path.exists(unfinished):
-                _empty(path)
-            Path(unfinished).touch()
+            _remove_unfinished(path)
+            inside = os.path.join(path, f"{_INSIDE}{secrets.token_hex(4)}")
+            _note_unfinished(path, [])
+            os.mkdir(inside)
+            _built(inside, path, build)
+            _sync_tree(inside)
+            names = sorted(os.listdir(inside))
+            _note_unfinished(path, names)
+            for name in names:
+                os.rename(os.path.join(inside, name), os.path.join(path, name))
+            os.rmdir(inside)
             sync(path)
-            build(path)
-            _sync_tree(path)
             _write_marker(path, marker)
-            os.remove(unfinished)
+            os.remove(os.path.join(path, _UNFINISHED))
             sync(path)
     except OSError as error:
         raise _cannot_create(path, marker, error) from error
 
 
-def _empty(path: str) -> None:
-    """Remove what an interrupted creation in place left."""
+def _note_unfinished(path: str, names: list[str]) -> None:
+    """Note that a store is being created in ``path``, and which files of it move there."""
+    temporary = os.path.join(path, f"{_UNFINISHED}.new")
+    with open(temporary, "wb") as file:
+        file.write(msgspec.json.encode(names))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, os.path.join(path, _UNFINISHED))
+    sync(path)
+
+
+def _remove_unfinished(path: str) -> None:
+    """Remove what an interrupted creation in place has left, and nothing else.
+
+    Raises:
+        NotAStore: if something else is there.
+    """
+    unfinished = os.path.join(path, _UNFINISHED)
+    with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+        for name in msgspec.json.decode(Path(unfinished).read_bytes(), type=list[str]):
+            if os.path.basename(name) == name:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(path, name))
     for entry in os.listdir(path):
-        if entry not in _IGNORED and entry != _UNFINISHED:
-            inside = os.path.join(path, entry)
-            if os.path.isdir(inside) and not os.path.islink(inside):
-                shutil.rmtree(inside)
-            else:
-                os.remove(inside)
+        if entry.startswith(_INSIDE):
+            shutil.rmtree(os.path.join(path, entry))
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(f"{unfinished}.new")
+    others = set(os.listdir(path)) - _IGNORED - {_UNFINISHED}
+    if others:
+        raise exc.NotAStore(
+            f"{path} has {', '.join(sorted(others)[:3])} beside what the interrupted creation of a store has left (move"
+            f" it away, or remove {_UNFINISHED} and give another path)",
+            path=path,
+        )
+
+
+def _built(inside: str, path: str, build: Callable[[str], None]) -> None:
+    """Build a store in a directory, whose name no message has."""
+    try:
+        build(inside)
+    except exc.BackendError as error:
+        raise type(error)(error.message.replace(inside, path), **{**error.facts, "path": path}) from error
 
 
 def _aside_prefix(path: str) -> str:

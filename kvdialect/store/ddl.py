@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import attrs
 
 from kvdialect import exc
-from kvdialect.schema.definition import IndexDefinition, TableDefinition
+from kvdialect.schema.definition import CheckDefinition, IndexDefinition, TableDefinition
 from kvdialect.schema.evolution import (
     created,
     described_index,
@@ -314,18 +314,31 @@ class SchemaEditor:
 
     # ------------------------------------------------------------------------------------------ CHECKs
 
-    def settle_checks(self, table: str, *, valid: bool) -> None:
-        """Note that the CHECKs of a table are true of all its rows, or drop those of which that is not known."""
+    def settle_checks(
+        self, table: str, looked: Collection[CheckDefinition], *, valid: bool, declared: Collection[CheckDefinition]
+    ) -> None:
+        """Note that CHECKs are true of all rows of a table, and drop those that go with it, or drop them.
+
+        Args:
+            table: its name.
+            looked: the CHECKs whose truth was looked at.
+            valid: they are true of all rows.
+            declared: those of the model; others that are known to be true are dropped when these have come.
+        """
 
         def planned(catalog: Catalog) -> _Change:
             entry = catalog.entries.get(table)
             if entry is None:
                 return _Change()
             checks = entry.definition.checks
-            if valid:
-                checks = tuple(attrs.evolve(check, validated=True) for check in checks)
+            if not valid:
+                checks = tuple(check for check in checks if check.validated or check not in looked)
             else:
-                checks = tuple(check for check in checks if check.validated)
+                checks = tuple(
+                    attrs.evolve(check, validated=True) if check in looked else check
+                    for check in checks
+                    if check in declared or not check.validated
+                )
             after = entry.becoming(attrs.evolve(entry.definition, checks=checks))
             return _Change() if encode_entry(after) == entry.raw else _Change(entries={table: after})
 
@@ -349,7 +362,9 @@ class SchemaEditor:
         for attempt in range(_TRIES):
             with self._locked():
                 catalog = self.live.reload()
-                self._finish_intents(catalog)
+                self._finish_intents()
+                if attempt < _TRIES - 1 and self.live.reload().raw_version != catalog.raw_version:
+                    continue  # what a transaction has dropped meanwhile is not gone yet
                 change = planned(catalog)
                 if not change:
                     return
@@ -369,7 +384,7 @@ class SchemaEditor:
         """Drop the families of what a transaction has dropped; what fails is left for the next change or opening."""
         try:
             with self._locked():
-                self._finish_intents(self.live.reload())
+                self._finish_intents()
         except exc.BackendError as error:
             _log.warning("%s: families of what was dropped stay for now: %s", self.backend, error)
 
@@ -405,7 +420,7 @@ class SchemaEditor:
         catalog = self.live.reload()
         if change.dropped:
             try:
-                self._finish_intents(catalog)
+                self._finish_intents()
             except exc.BackendError as error:
                 # Dropped they are: nothing leads to them, and the next change of the schema, or opening, removes them.
                 _log.warning("%s: families of what was dropped stay for now: %s", self.backend, error)
@@ -449,27 +464,37 @@ class SchemaEditor:
                 name=family, engine=self.backend.name, path=self.backend.path,
             )  # fmt: skip
 
-    def _finish_intents(self, catalog: Catalog) -> None:
-        """Drop the families with an intent that the catalog does not know, and the intents; the lock is held."""
-        intents = [key for key, _ in self.backend.prefix_scan(RESERVED_FAMILY, INTENT)]
-        if not intents:
+    def _finish_intents(self) -> None:
+        """Drop the families with an intent that the catalog does not know, and the intents; the lock is held.
+
+        A transaction that drops a table notes its intents without the lock. So the catalog is read after them, and they
+        go on condition that it is still the same.
+        """
+        for _ in range(_TRIES):
+            intents = [key for key, _ in self.backend.prefix_scan(RESERVED_FAMILY, INTENT)]
+            if not intents:
+                return
+            catalog = self.live.reload()
+            known = {family for family, _ in catalog.families()}
+            batch = WriteBatch().expect(RESERVED_FAMILY, VERSION_KEY, catalog.raw_version)
+            for key in intents:
+                family = key[len(INTENT) :].decode()
+                if family not in known:
+                    with contextlib.suppress(exc.UnknownColumnFamily):
+                        self.backend.drop_column_family(family)
+                batch.delete(RESERVED_FAMILY, key)
+            try:
+                self.backend.batch_write(batch)
+            except exc.ConflictError:
+                continue
             return
-        known = {family for family, _ in catalog.families()}
-        batch = WriteBatch()
-        for key in intents:
-            family = key[len(INTENT) :].decode()
-            if family not in known:
-                with contextlib.suppress(exc.UnknownColumnFamily):
-                    self.backend.drop_column_family(family)
-            batch.delete(RESERVED_FAMILY, key)
-        self.backend.batch_write(batch)
 
     def _undo(self, error: BaseException) -> None:
         """Remove what a change that failed has left, unless it may have been written after all."""
         if getattr(error, "outcome", "not_applied") != "not_applied":
             return  # the next change or opening finds out
         try:
-            self._finish_intents(self.live.reload())
+            self._finish_intents()
         except exc.Error as another:
             # What is left stays noted as intents; the next change or opening removes it.
             _log.warning(
@@ -486,8 +511,8 @@ class SchemaEditor:
         """
         try:
             with self._locked(0.0):
+                self._finish_intents()
                 catalog = self.live.reload()
-                self._finish_intents(catalog)
                 collect(self.backend)
                 self._sweep(catalog, keep)
         except exc.LockTimeout:

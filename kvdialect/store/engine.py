@@ -249,7 +249,7 @@ class Engine(Logged):
         """
         wanted = list(definitions)
         self._editor.evolve(wanted)
-        validate_checks(self._editor, [definition.name for definition in wanted], progress=progress)
+        validate_checks(self._editor, wanted, progress=progress)
         indexes = [(definition.name, index) for definition in wanted for index in definition.indexes]
         create_indexes(self._editor, indexes, extra=False, progress=progress, batch_size=batch_size)
 

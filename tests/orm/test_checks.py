@@ -191,6 +191,58 @@ def test_an_upgrade_that_a_row_forbids_adds_nothing(url):
         assert with_one.models.differences(engine) == []
 
 
+def test_an_upgrade_that_fails_leaves_what_it_was_to_replace(url):
+    """Neither of two constraints was left, and the program of before no longer fitted."""
+    loose, strict = (
+        _accounts(CheckConstraint("balance < 10", "small")),
+        _accounts(CheckConstraint("balance < 5", "small")),
+    )
+    with create_engine(url) as engine:
+        loose.models.create_all(engine)
+        with Session(engine) as session, session.begin():
+            session.add(loose(1, "ann", 7))
+        with pytest.raises(exc.IntegrityError, match="not added"):
+            strict.models.upgrade(engine)
+        assert loose.models.differences(engine) == []
+        _refused(engine, "small", lambda session: session.add(loose(2, "bob", 1000)))
+        with Session(engine) as session, session.begin():
+            session.get_one(loose, 1).balance = 4
+        strict.models.upgrade(engine)
+        assert strict.models.differences(engine) == []
+        _refused(engine, "balance < 5", lambda session: session.add(strict(2, "bob", 7)))
+
+
+def test_an_upgrade_beside_another_looks_at_what_is_its_own(url):
+    """A constraint of the other was taken for one that all rows had been looked at for."""
+    none = _accounts()
+    first = _accounts(CheckConstraint("balance >= 0", "c1"))
+    both = _accounts(CheckConstraint("balance >= 0", "c1"), CheckConstraint("balance < 5", "c2"))
+    with create_engine(url) as engine:
+        none.models.create_all(engine)
+        with Session(engine) as session, session.begin():
+            session.add_all([none(n, "ann", n) for n in range(10)])
+
+        def other(*_):
+            if not begun:
+                begun.append(1)
+                engine._editor.evolve(both.models.definitions)  # the first step of another process's upgrade
+
+        begun = []
+        first.models.upgrade(engine, progress=other)
+        with pytest.raises(exc.IntegrityError, match="c2"):
+            both.models.upgrade(engine)
+        assert engine.verify(apart=False).ok
+        assert first.models.differences(engine) == []
+
+
+def test_an_escaped_colon_is_one():
+    """SQLAlchemy's way to write one that begins no parameter."""
+    account = _accounts(CheckConstraint(r"owner <> 'a \:b'", "colon"))
+    with create_engine("memory://") as engine:
+        account.models.create_all(engine)
+        _refused(engine, "colon", lambda session: session.add(account(1, "a :b")))
+
+
 def test_an_upgrade_that_is_cut_off_is_taken_up(url):
     """Enforced, but not looked at: that is said, and the next upgrade looks."""
     without, with_one = _accounts(), _accounts(_positive())

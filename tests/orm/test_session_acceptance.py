@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import warnings
 
@@ -159,6 +160,24 @@ def test_returning_records(session):
     with pytest.raises(exc.NotSupportedError, match="gone by then"):
         session.scalars(delete(Note).returning(Note))
     assert session.scalars(delete(Note).where(Note.id == 7).returning(Note.id)).all() == [7]
+
+
+def test_rows_by_key_with_returning_are_refused(session):
+    """At the SQL door it would be an update of all records, their keys included."""
+    with pytest.raises(exc.NotSupportedError, match="with RETURNING"):
+        session.execute(update(Note).returning(Note.id), [{"id": 1, "text": "x"}])
+    assert _texts(session) == ["one", "two"]
+
+
+def test_a_session_at_the_sql_door_that_nobody_closes(engine):
+    """Its connection goes back to the pool, and its snapshot ends; LMDB has no more than 126 readers."""
+    pytest.importorskip("apsw", reason="the SQL door: needs kvdialect[sql]; tox -e full has it")
+    for _ in range(140):
+        opened = Session(engine)
+        assert opened.execute(text("SELECT count(*) FROM notes")).scalar() == 2
+    del opened
+    gc.collect()
+    assert engine.backend.stats()["live_snapshots"] == 0
 
 
 def test_bytes_may_be_asked_for_what_they_begin_with(session):

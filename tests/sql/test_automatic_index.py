@@ -19,7 +19,7 @@ VALUES = [
     "0", "1", "1.0", "'1'", "'1.0'", "' 1 '", "'1e0'", "'01'", "0.5", "'0.5'", "x'31'", "'a'", "'A'", "'a '", "'A  '",
     "''", "null",
     "9007199254740993", "'9007199254740993'", "'9223372036854775808'",
-    "9223372036854775807", "'é'", "'É'", "'x1'", "'0x10'", "'inf'",
+    "9223372036854775807", "'é'", "'É'", "'x1'", "'0x10'", "'inf'", "char(97, 0)",
 ]  # fmt: skip
 
 
@@ -65,6 +65,15 @@ def test_whatever_is_equal_is_found(twins, one, other):
     for test in ("x.a = y.a", "y.a = x.a", "x.a = y.a collate nocase", "x.id = y.id and x.a = y.a"):
         twins.run(f"select x.id, x.a, typeof(x.a), y.a, typeof(y.a) from x join y on {test} order by 1, 2, 3, 4, 5")
     twins.run("select count(*), count(y.id) from x left join y on y.a = x.a")
+
+
+def test_what_is_written_otherwise_is_one_key():
+    """Numbers end at a NUL, and infinity is a word where it becomes text."""
+    assert matching.match_key("5\0") == matching.match_key(" 5 ") == matching.match_key(5.0) == 5
+    assert len({matching.match_key(each) for each in (float("inf"), "Inf", "+inf", "9e999", "inf ")}) == 1
+    assert matching.match_key(float("-inf")) == matching.match_key("-Inf") != matching.match_key("inf")
+    assert matching.match_key("a\0") != matching.match_key("a")
+    assert matching.match_key(None) is None
 
 
 def test_few_scans_serve_a_join(twins, scans):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, Index
@@ -108,6 +110,49 @@ def test_a_table_of_its_name_by_sql_in_the_same_transaction(engine):
     with engine.sqlalchemy().connect() as connection:
         assert connection.execute(sa.text("SELECT * FROM towns")).all() == [(7,)]
     assert {"towns", "towns_by_name", "roads"}.isdisjoint(engine.backend.column_families())
+    assert engine.verify(apart=False).ok
+
+
+def test_beside_other_changes_of_the_schema(engine):
+    """A change that clears up what others have left took a table that was just dropped for one that stays."""
+    other = registry()
+
+    @mapped(other)
+    class Other:
+        __tablename__ = "others"
+        id: Mapped[int] = field(primary_key=True)
+
+    stop = threading.Event()
+    failed = []
+
+    def change():
+        try:
+            while not stop.is_set():
+                other.create_all(engine)
+                other.drop_all(engine)
+        except exc.Error as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    door = engine.sqlalchemy()
+    try:
+        for _ in range(12):
+            while True:
+                try:
+                    with door.begin() as connection:
+                        _run(connection, "DROP TABLE roads", "DROP TABLE towns")
+                except sa.exc.OperationalError as error:
+                    if not isinstance(error.orig, exc.ConflictError):
+                        raise
+                else:
+                    break
+            models.create_all(engine)
+            engine.transaction(lambda session: session.add(Town(name="ulm")), retries=100)
+    finally:
+        stop.set()
+        thread.join()
+    assert not failed
     assert engine.verify(apart=False).ok
 
 

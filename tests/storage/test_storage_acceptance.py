@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 from sqlalchemy import URL, Index, select
@@ -186,6 +189,38 @@ def test_a_directory_that_is_there_stays_the_same(engine_name, tmp_path, monkeyp
         assert backend.get("a", b"k") == b"v"
     with pytest.raises(exc.ArgumentError, match="path to restore to is empty"):
         restore(place, "")
+
+
+def test_a_killed_creation_takes_nothing_of_others_with_it(engine_name, tmp_path):
+    """Whoever uses the directory for something else meanwhile finds it again; what the creation has left goes."""
+    if engine_name == "memory":
+        pytest.skip("a memory store has no path")
+    place = tmp_path / "place"
+    place.mkdir()
+    for step in ("_sync_tree", "_note_unfinished", "_write_marker"):
+        program = f"""
+import os, kvdialect.storage.storedir as dir
+step, calls = dir.{step}, []
+def killed(*args):
+    calls.append(1)
+    if len(calls) == 2 or {step!r} != "_note_unfinished":
+        os._exit(9)
+    step(*args)
+dir.{step} = killed
+from kvdialect import open_backend
+open_backend("{engine_name}:///{place}", ["a"])
+"""
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+        assert not (place / "KVDIALECT").exists()
+        (place / "thesis").mkdir()
+        (place / "thesis" / "chapter").write_text("my work")
+        with pytest.raises(exc.NotAStore, match="has thesis beside what the interrupted creation"):
+            open_backend(f"{engine_name}:///{place}", ["a"])
+        assert (place / "thesis" / "chapter").read_text() == "my work"
+        shutil.rmtree(place / "thesis")
+    with open_backend(f"{engine_name}:///{place}", ["a"]) as backend:
+        backend.put("a", b"k", b"v")
+    assert not [name for name in os.listdir(place) if "creating" in name]
 
 
 def test_a_full_disk_is_said_when_a_store_is_made(engine_name, tmp_path, monkeypatch):
