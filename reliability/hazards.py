@@ -294,6 +294,9 @@ GUARDS = (
     Guard(23, "no snapshot shows what is not on disk", "storage/rocksdb/engine.py",
           'synced=writable and options.durability == "sync"', "synced=False",
           (_R + "commits.py::test_no_snapshot_shows_a_commit_before_its_sync",)),
+    Guard(23, "RocksDB's statistics do not meet a family that is dropped and still read", "storage/rocksdb/options.py",
+          "    native.set_stats_dump_period_sec(0)\n", "",
+          (_R + "snapshots.py::test_no_statistics_are_written_into_the_log",)),
     # ---- 24: LMDB's readers
     Guard(24, "slots of dead readers are cleared at open", "storage/lmdb/engine.py",
           '            self.env.reader_check()\n            with self._exclusive("open")', '            with self._exclusive("open")',

@@ -123,7 +123,7 @@ _decoder: Final = msgspec.json.Decoder(_Entry)
 _head_decoder: Final = msgspec.json.Decoder(_Head)
 
 
-_DAMAGE: Final = (ValueError, TypeError, KeyError, RecursionError)
+_DAMAGE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What is raised by code that is given what it does not expect."""
 
 

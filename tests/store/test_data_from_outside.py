@@ -114,6 +114,7 @@ def test_a_changed_entry_is_corruption(engine, change):
 LATER = {
     "layout without a place for a field": lambda entry: entry.update(format="bincode"),
     "index over what has no order": lambda entry: entry["indexes"][0]["parts"][0].update(name="more"),
+    "index of the elements of what has none": lambda entry: entry["indexes"][0].update(kind="multi"),
 }
 
 

@@ -88,6 +88,9 @@ def database_options(options: RocksDBOptions) -> rocksdict.Options:
     native.set_wal_recovery_mode(RECOVERY_MODES[options.wal_recovery]())
     # Without a write-ahead log a commit is torn unless the memtables of all families reach the disk together.
     native.set_atomic_flush(options.durability == "none")
+    # As RocksDB writes statistics into its LOG it takes no care of families that are dropped but still read, and ends
+    # the process (https://github.com/facebook/rocksdb/pull/13900).
+    native.set_stats_dump_period_sec(0)
     return native
 
 

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -232,3 +233,18 @@ def test_a_finaliser_releases_a_snapshot_at_any_moment(store: Open, durability: 
     thread.join(10)
     assert not thread.is_alive()
     assert backend.stats()["live_snapshots"] == 0
+
+
+def test_no_statistics_are_written_into_the_log(process: Callable[[str], Any]) -> None:
+    """RocksDB does so every ten minutes, and dies of a family that was dropped if only an iterator keeps it.
+
+    The store that a process opens first has it at once.
+    """
+    process('open_backend(URL, ["a"]).close()').finish()
+    other = process("""
+        backend = open_backend(URL, ["a"])
+        time.sleep(2)
+        say("DUMPING STATS" in open(URL.partition("///")[2] + "/LOG").read())
+    """)
+
+    assert other.finish() == ["False"]
