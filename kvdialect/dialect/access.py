@@ -37,6 +37,9 @@ COMPARISONS: Final = _POINTS | _LOWS.keys() | _HIGHS.keys() | {_NOT_NULL}
 _MATCHED: Final = 64
 """Rows of a table from which they are looked up by columns without a path."""
 
+_FIRST_PART: Final = 1 / 64
+"""The part of a table that a statement with ORDER BY and LIMIT reads in their order, until it has enough."""
+
 COLUMNS_TOLD: Final = 63
 """SQLite tells the use of columns one by one up to here, and of all further ones together."""
 
@@ -58,7 +61,8 @@ class Plan:
         sorted_by: how rows are sorted where the path's order does not hold, as a widened range has others among them:
             ``(position, descending)``.
         content: ``"row"``: the columns; ``"key"``: nothing but the key; ``"both"``.
-        matched: positions of columns without a path of their own that are to equal the values; see :mod:`.matching`.
+        matched: columns without a path of their own that are to equal the values, see :mod:`.matching`: their
+            positions, each with whether NULL equals NULL.
     """
 
     relation: Relation
@@ -72,7 +76,7 @@ class Plan:
     reverse: bool
     sorted_by: tuple[tuple[int, bool], ...]
     content: str
-    matched: tuple[int, ...] = ()
+    matched: tuple[tuple[int, bool], ...] = ()
 
     @property
     def by_rowid(self) -> bool:
@@ -169,6 +173,8 @@ class Request:
         distinct: what the order is for, see ``sqlite3_vtab_distinct``.
         columns: positions of the columns that the statement uses; from 63 on all of them together, as 63.
         literal: gives the value that the constraint of a number compares with, as a tuple, if the statement has it.
+        first_rows: the statement has ORDER BY and LIMIT, of which SQLite does not always tell.
+        alone: it reads no other table.
     """
 
     constraints: Sequence[tuple[int, int, bool, str]]
@@ -176,6 +182,8 @@ class Request:
     distinct: int
     columns: Container[int]
     literal: Callable[[int], tuple[Any, ...]]
+    first_rows: bool = False
+    alone: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -217,7 +225,7 @@ class _Offer:
     rows: float
     cost: float
     score: float
-    matched: tuple[int, ...] = ()
+    matched: tuple[tuple[int, bool], ...] = ()
 
 
 class _Choice:
@@ -237,6 +245,7 @@ class _Choice:
                 where = (operator, number, collation)
                 self._constraints.setdefault(alias if position < 0 else position, []).append(where)
         self._order = [(alias if position < 0 else position, descending) for position, descending in request.order]
+        self._first_rows = bool(self._order) and (self._limited or request.first_rows)
 
     def best(self) -> tuple[Plan, Answer]:
         """The plan of the best path, and what SQLite is told of it."""
@@ -246,23 +255,23 @@ class _Choice:
 
     def _matched(self) -> list[_Offer]:
         """Looking rows up by columns without a path: worth it where a join asks again and again."""
-        if self._limited or self._count < _MATCHED:
+        if self._count < _MATCHED or (self._first_rows and (self._limited or self._request.alone)):
             return []
         asked = {
-            position: number
+            position: (operator, number)
             for position, constraints in self._constraints.items()
             for operator, number, _ in constraints
-            if operator == _EQ and position != self._relation.alias and position >= 0
+            if operator in (_EQ, _IS) and position != self._relation.alias and position >= 0
         }
-        if all(self._literal(number) for number in asked.values()):
+        if all(self._literal(number) for _, number in asked.values()):
             return []  # as of no columns: what the statement states is asked for once
         rows = self._estimated(len(asked), False, None, None)
         cost = 20.0 + rows * 2.5
-        equals = tuple((_EQ, number) for number in asked.values())
         return [
             _Offer(
-                self._relation.paths[0], equals, None, None, False, False, False, False, rows, cost,
-                cost + (rows * 0.5 if self._order else 0.0), tuple(asked),
+                self._relation.paths[0], tuple(asked.values()), None, None, False, False, False, False, rows, cost,
+                cost + (rows * 0.5 if self._order else 0.0),
+                tuple((position, operator == _IS) for position, (operator, _) in asked.items()),
             )
         ]  # fmt: skip
 
@@ -319,8 +328,8 @@ class _Choice:
         score = cost
         if self._order and not ordered:
             # A sort costs little next to reading, but with LIMIT it reads all rows for a few.
-            score += rows * (3.0 if self._limited else 0.5)
-        elif ordered and self._limited and not equals and low is None and high is None:
+            score += rows * (3.0 if self._first_rows else 0.5)
+        elif ordered and self._first_rows and not equals and low is None and high is None:
             score = cost / 4
         return _Offer(path, tuple(equals), low, high, not_null, point, ordered, reverse, rows, cost, score)
 
@@ -383,7 +392,9 @@ class _Choice:
         bounds = [bound for bound in (best.low, best.high) if bound is not None]
         exact = exact and all(self._exact(path, len(best.equals), *bound) for bound in bounds)
         used += [(constraint, exact) for _, constraint in bounds]
-        answer = Answer(tuple(used), one_row, best.ordered, best.cost, math.ceil(best.rows))
+        # Of rows that come in the order asked for only the first are read.
+        part = _FIRST_PART if self._first_rows and best.ordered and not used else 1.0
+        answer = Answer(tuple(used), one_row, best.ordered, best.cost * part, math.ceil(best.rows * part))
         plan = Plan(
             relation=self._relation,
             path=path,

@@ -75,6 +75,7 @@ class Connection:
         owner: who lent the transaction, see :meth:`borrow`; None: nobody that has to be told.
         rowsets: rows that a statement reads as a table, for RETURNING and upserts.
         reading: a query runs, which writes nothing.
+        statement: what runs; None: nothing has yet.
         matches: rows by columns without an index, for the statement that runs.
         explained: the plans of the statement that is being explained; None where none is.
         strict_uint64: reading an integer that SQLite cannot calculate with is an error.
@@ -136,6 +137,7 @@ class Connection:
         self.strict_uint64 = False
         self.changes: dict[tuple[int, Any], Callable[[], None]] | None = None
         self.reading = False
+        self.statement: Statement | None = None
         self.matches = Matches(self)
         self.has_temporary = False
         self.explained: list[Any] | None = None

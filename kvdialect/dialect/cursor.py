@@ -129,6 +129,7 @@ class Cursor:
         connection = self.connection
         kind = statement.kind
         connection.reading = kind == "select"
+        connection.statement = statement
         connection.matches.clear()
         if kind == "transaction":
             self._transaction(statement)

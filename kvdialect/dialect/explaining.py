@@ -55,7 +55,7 @@ def _way(plan: Plan) -> str:
     """Which path a plan reads, and how much of it."""
     path, columns = plan.path, plan.relation.columns
     if plan.matched:
-        looked_up = " AND ".join(f"{columns[position].name} = ?" for position in plan.matched)
+        looked_up = " AND ".join(f"{columns[position].name} = ?" for position, _ in plan.matched)
         return f"rows by an automatic index ({looked_up})"
     names = ["rowid" if position < 0 else columns[position].name for position in path.positions]
     what = "the primary key" if path.primary else f"index {path.name}"

@@ -99,11 +99,11 @@ class _Table:
         self._keyed = bool(first) and size / len(first) * count > _KEPT
         rows: dict[Any, list[Any]] = {}
         self._rows = rows
-        decode, show, positions = plan.relation.decode, plan.shown_row, plan.matched
+        decode, show, matched = plan.relation.decode, plan.shown_row, plan.matched
         for some in (first, pairs):
             for key, raw in some:
                 row = decode(key, raw)
-                values = _keys(row[position] for position in positions)
+                values = _keys([row[position] for position, _ in matched], plan)
                 if values is not None:
                     rows.setdefault(values, []).append(key if self._keyed else show(row, key))
 
@@ -111,7 +111,7 @@ class _Table:
         """The rows that may have these values."""
         if self._rows is None:
             return plan.rows(connection.txn, ())
-        wanted = _keys(values)
+        wanted = _keys(values, plan)
         found = self._rows.get(wanted, ()) if wanted is not None else ()
         return self._read(plan, connection, found) if self._keyed else iter(found)
 
@@ -122,6 +122,8 @@ class _Table:
                 yield plan.shown_row(relation.decode(key, raw), key)
 
 
-def _keys(values: Any) -> tuple[Any, ...] | None:
+def _keys(values: Sequence[Any], plan: Plan) -> tuple[Any, ...] | None:
     keys = tuple(map(match_key, values))
-    return None if None in keys else keys
+    if None in keys and any(key is None and not null for key, (_, null) in zip(keys, plan.matched, strict=True)):
+        return None
+    return keys

@@ -168,6 +168,8 @@ class Statement:
         tables: those that stand where tables are named.
         reads_schema: it reads ``sqlite_master`` or a function of a pragma.
         joined: of UPDATE: it has a FROM.
+        first_rows: it, or a query in it, has ORDER BY and LIMIT.
+        alone: it reads one table.
         parameters: for each parameter, in the order of SQLite's numbers, its name, or None where it has none.
         text: the statement without ON CONFLICT and RETURNING, and an UPDATE without OR: SQLite itself would end its
             transaction at an UPDATE OR ROLLBACK that fails.
@@ -195,6 +197,8 @@ class Statement:
     tables: frozenset[str] = frozenset()
     reads_schema: bool = False
     joined: bool = False
+    first_rows: bool = False
+    alone: bool = False
     parameters: tuple[str | None, ...] = ()
     text: Part
     schema: str | None = None
@@ -301,7 +305,26 @@ class _Parser:
             token.word == "FROM" and not token.depth and self.tokens[at - 1].word != "DISTINCT"
             for at, token in enumerate(self.tokens)
         )
+        found["first_rows"] = self._orders_and_limits()
+        found["alone"] = self._reads_one_table()
         return Statement(**found)
+
+    def _orders_and_limits(self) -> bool:
+        ordered = set()
+        for token in self.tokens:
+            if token.word == "ORDER":
+                ordered.add(token.depth)
+            elif token.word == "LIMIT" and token.depth in ordered:
+                return True
+        return False
+
+    def _reads_one_table(self) -> bool:
+        words = [token.word for token in self.tokens]
+        if words.count("FROM") != 1 or "JOIN" in words:
+            return False
+        behind = words[words.index("FROM") + 1 :]
+        end = next((at for at, word in enumerate(behind) if word in ("WHERE", "GROUP", "ORDER", "LIMIT")), len(behind))
+        return "," not in behind[:end]
 
     def _refuse(self) -> None:
         tokens = self.tokens

@@ -10,7 +10,7 @@ holds the key of the row, since a writable virtual table is told apart by one co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -135,8 +135,7 @@ class _Table:
             except apsw.NotFoundError:
                 return ()
 
-        request = Request(constraints, order, info.distinct, info.colUsed, literal)
-        info.idxNum, answer = self.best_index(request)
+        info.idxNum, answer = self.best_index(constraints, order, info.distinct, info.colUsed, literal)
         for argument, (constraint, omitted) in enumerate(answer.used, 1):
             info.set_aConstraintUsage_argvIndex(constraint, argument)
             info.set_aConstraintUsage_omit(constraint, omitted)
@@ -164,13 +163,22 @@ class _Table:
         constraints, order, distinct, bits = asked
         used = {at for at in range(COLUMNS_TOLD + 1) if bits >> at & 1}
         number, answer = self.best_index(
-            Request([each for each, _ in constraints], order, distinct, used, lambda at: constraints[at][1])
+            [each for each, _ in constraints], order, distinct, used, lambda at: constraints[at][1]
         )
         return number, answer.used, answer.one_row, answer.ordered, answer.cost, answer.rows
 
-    def best_index(self, request: Request) -> tuple[int, Answer]:
-        """How the rows that SQLite asks for are best read, and what it costs."""
-        relation = self.relation
+    def best_index(
+        self,
+        constraints: Sequence[tuple[int, int, bool, str]],
+        order: Sequence[tuple[int, bool]],
+        distinct: int,
+        columns: Container[int],
+        literal: Callable[[int], tuple[Any, ...]],
+    ) -> tuple[int, Answer]:
+        """How the rows that SQLite asks for, see :class:`.Request`, are best read, and what it costs."""
+        relation, statement = self.relation, self._connection.statement
+        first_rows, alone = (False, False) if statement is None else (statement.first_rows, statement.alone)
+        request = Request(constraints, order, distinct, columns, literal, first_rows, alone)
         plan, answer = choose(relation, request, self._connection.row_count(relation))
         if self._connection.explained is not None:
             # The plan is told, and not run: a number among those of all tables.
