@@ -138,6 +138,8 @@ def field(*args: Any, **options: Any) -> Any:
             own["type"] = arg
         else:
             raise exc.ArgumentError(f"field({arg!r}): give a SQLAlchemy type or a ForeignKey, options by name")
+    if not isinstance(own.get("foreign_key"), sa.ForeignKey | None):
+        raise exc.ArgumentError(f'field(foreign_key={own["foreign_key"]!r}): write field(ForeignKey("table.column"))')
     if own.get("autoincrement") is True and "default" not in options and "factory" not in options:
         # The id is known when the record is flushed; until then it is None.
         options = {"default": None, "kw_only": True, **options, "init": True}

@@ -8,6 +8,9 @@ they are loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from itertools import compress, count
+from operator import is_
 from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
 
 import attrs
@@ -149,7 +152,7 @@ class RelatedList(list[Any]):
         Raises:
             ValueError: if there is none.
         """
-        at = next((at for at, each in enumerate(self) if each is item), None)
+        at = _place(item, self)
         del self[self.index(item) if at is None else at]
 
     def extend(self, items: Iterable[Any]) -> None:
@@ -194,10 +197,14 @@ class RelatedList(list[Any]):
             _cascade(self._owner, self._relationship, item)  # the other side may have put it here, and adds nothing
 
     def __delitem__(self, index: SupportsIndex | slice) -> None:
-        before = tuple(self)
+        gone = self[index] if isinstance(index, slice) else [self[index]]
         note(self._owner, self._relationship)
         super().__delitem__(index)
-        self._differ(before)
+        if len(gone) == 1:
+            if _place(gone[0], self) is None:
+                _went(self._owner, self._relationship, gone[0])
+        else:
+            self._differ((*gone, *self))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return list, (list(self),)
@@ -257,6 +264,11 @@ def forget_loaded(instance: Any, name: str) -> None:
         related.before.pop(name, None)
 
 
+def _place(item: Any, items: Iterable[Any]) -> int | None:
+    """Where this very object stands among others, if it does."""
+    return next(compress(count(), map(partial(is_, item), items)), None)
+
+
 def _set_one(instance: Any, relationship: Relationship, value: Any) -> None:
     related = made_related(instance)
     old = related.values.get(relationship.name, UNKNOWN)
@@ -309,7 +321,7 @@ def _give(instance: Any, relationship: Relationship, value: Any) -> None:
             if is_stored(instance):
                 return  # not loaded: whoever loads it will find it
             held = related.values[relationship.name] = RelatedList(instance, relationship)
-        if not any(each is value for each in held):
+        if _place(value, held) is None:
             note(instance, relationship)
             list.append(held, value)
         return
@@ -328,11 +340,12 @@ def _take(instance: Any, relationship: Relationship, value: Any) -> None:
     """The other side has changed: ``value`` is no part of this one any more."""
     related = related_of(instance)
     held: Any = UNKNOWN if related is None else related.values.get(relationship.name, UNKNOWN)
-    if related is None or not any(each is value for each in members(held)):
+    at = None if related is None else _place(value, members(held))
+    if related is None or at is None:
         return
     note(instance, relationship)
     if relationship.many:
-        list.__delitem__(held, next(at for at, each in enumerate(held) if each is value))
+        list.__delitem__(held, at)
     else:
         related.values[relationship.name] = None
 

@@ -84,7 +84,8 @@ def relationship(argument: Any = None, secondary: Any = None, **options: Any) ->
     """A relationship to another record class, or to the same one, over a foreign key.
 
     The annotation says which class, and how many: ``Mapped[list["Child"]]`` are the children that refer to this
-    record, ``Mapped["Parent | None"]`` is the parent that it refers to, or, seen from there, its one child.
+    record, ``Mapped["Parent | None"]`` is the parent that it refers to, or, seen from there, its one child. Without one
+    the foreign key says it: ``relationship("Child")`` is a list if the children have it.
 
     A record takes its relationships by name: ``Child("ann", parent=parent)``. To let type checkers know, give
     ``default=None`` or ``default_factory=list``, with ``kw_only=True``.
@@ -243,7 +244,6 @@ class Relationship:
         name: of the attribute.
         owner: what the class maps to.
         declared: what ``relationship()`` says.
-        many: its value is a list.
         cascade: what is done to the other side with this one.
         attribute: what the record class has under the name.
     """
@@ -255,7 +255,7 @@ class Relationship:
         self._target = said.target if declared.argument is None else declared.argument
         if isinstance(self._target, str):
             self._target = self._target.rpartition(".")[2]
-        self.many = bool(said.many) if declared.uselist is None else declared.uselist
+        self._many = said.many if declared.uselist is None else declared.uselist
         self.cascade = declared.cascade
         self.owner: Record
         self._classes: Mapping[str, type[Any]] = {}
@@ -286,18 +286,19 @@ class Relationship:
         if self.declared.remote_side is not None:
             meant = set(self._columns(self.declared.remote_side))
             found = [way for way in found if set(way.remote) == meant]
-        if self.many or self.declared.uselist is False:
-            found = [way for way in found if not way.to_parent] or ([] if self.many else found)
+        if self._many or self.declared.uselist is False:
+            found = [way for way in found if not way.to_parent] or ([] if self._many else found)
         elif any(way.to_parent for way in found):
-            found = [way for way in found if way.to_parent]
+            itself = target is self.owner and self._many is None and self.declared.remote_side is None
+            found = [way for way in found if not way.to_parent] if itself else [way for way in found if way.to_parent]
         if len(found) == 1:
             self._check(found[0])
             return found[0]
         if not found:
-            where, to = (theirs.name, ours.name) if self.many else (ours.name, theirs.name)
+            where, to = (theirs.name, ours.name) if self._many else (ours.name, theirs.name)
             raise exc.ArgumentError(
                 f"{self}: no foreign key of {where} refers to {to}; declare one, as in"
-                f' field(ForeignKey("{to}.{(ours if self.many else theirs).primary_key[0]}"))'
+                f' field(ForeignKey("{to}.{(ours if self._many else theirs).primary_key[0]}"))'
             )
         keys = "; ".join(", ".join(way.local if way.to_parent else way.remote) for way in found)
         raise exc.ArgumentError(
@@ -339,6 +340,11 @@ class Relationship:
         return [part.strip().rpartition(".")[2] for part in text] + [
             each.name for each in listed if isinstance(each, sa.Column)
         ]
+
+    @functools.cached_property
+    def many(self) -> bool:
+        """Its value is a list; of one without annotation and ``uselist``, if the other side has the foreign key."""
+        return not self.way.to_parent if self._many is None else self._many
 
     @property
     def target(self) -> Record:

@@ -877,3 +877,64 @@ def test_listeners_hear_of_orphans(session):
 
     session.flush()
     assert heard == [car]
+
+
+def test_without_an_annotation_the_foreign_key_says_how_many():
+    """Such a one was always taken for one object, and its attribute was None where SQLAlchemy has a list."""
+    plain = registry()
+
+    @mapped(plain)
+    class Shelf:
+        __tablename__ = "shelves"
+        id: Mapped[int] = field(primary_key=True)
+        above_id: Mapped[int | None] = field(ForeignKey("shelves.id"), default=None)
+        books = relationship("Book", back_populates="shelf")
+        below = relationship("Shelf", back_populates="above")
+        above = relationship("Shelf", back_populates="below", remote_side=[id])  # noqa: A003
+
+    @mapped(plain)
+    class Book:
+        __tablename__ = "books"
+        id: Mapped[int] = field(primary_key=True)
+        shelf_id: Mapped[int | None] = field(ForeignKey("shelves.id"), default=None)
+        shelf = relationship("Shelf", back_populates="books")
+
+    with create_engine("memory://") as engine:
+        plain.create_all(engine)
+        with Session(engine) as session, session.begin():
+            shelf = Shelf(1)
+            session.add(shelf)
+            shelf.books.extend([Book(1), Book(2)])
+            shelf.below.append(Shelf(2))
+        with Session(engine) as session:
+            top = session.get_one(Shelf, 1)
+            book = session.get_one(Book, 2)
+            for loaded, names in ((top, ["books", "below"]), (book, ["shelf"])):
+                for name in names:
+                    session.load(loaded, name)
+            assert [each.id for each in top.books] == [1, 2]
+            assert [each.above is top for each in top.below] == [True]
+            assert book.shelf is top
+
+
+@pytest.mark.parametrize("given", ["shelves.id", 3])
+def test_a_foreign_key_is_one(given):
+    """Anything else ended in an error of SQLAlchemy's that named neither the field nor the way to write it."""
+    with pytest.raises(exc.ArgumentError, match=r"field\(foreign_key=.*write field\(ForeignKey"):
+        field(foreign_key=given)
+
+
+def test_the_same_object_is_removed_and_no_equal_one(engine):
+    """Lists take objects by identity, wherever they stand."""
+    with Session(engine) as session, session.begin():
+        parent = Parent(name="p")
+        session.add(parent)
+        children = [Child(name="c") for _ in range(5)]
+        parent.children.extend(children)
+        parent.children.remove(children[3])
+        del parent.children[0]
+        children[4].parent = None
+        assert list(map(id, parent.children)) == [id(children[1]), id(children[2])]
+        assert [child.parent is parent for child in children] == [False, True, True, False, False]
+        del parent.children[:]
+        assert [child.parent for child in children] == [None] * 5

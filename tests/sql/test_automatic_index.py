@@ -152,8 +152,7 @@ def test_rows_in_order_are_read_no_further_than_needed(twins):
         "select * from x where b in ('1', '2', '3') order by a, rowid limit 20",
         "select * from x where b like '%1%' order by a desc, rowid desc limit 20",
         "select x.rowid, y.d from x join y on y.d = x.b where x.b <> 3 order by x.a, x.rowid limit 5",
-        "select * from (select * from x where b || a > '3' order by a, rowid limit 7) as f left join y on y.d = f.b"
-        " order by 1, 2, 3, 4",
+        "select f.*, y.d from (select * from x where b || a > '3' order by a limit 7) as f left join y on y.d = 5",
     ):
         assert any("x_a" in line for line in explained(twins.ours, statement)), statement
     twins.run("select a from x where b in ('1', '2', '3') order by a limit 20")
