@@ -229,6 +229,7 @@ class Session(EventTarget):
     def rollback(self) -> None:
         """Undo everything since the transaction began: pending writes, and the values of all its objects, in place."""
         self._failed = None
+        self.work.belong(self)
         txn = self.transaction
         if txn is None:
             if not self.work.pending:
@@ -247,6 +248,7 @@ class Session(EventTarget):
     def close(self) -> None:
         """Roll back what is not committed and let go of all objects; the session can be used again."""
         self._failed = None
+        self.work.belong(self)
         txn = self.transaction
         if txn is not None:
             if self.work.untouched(txn):

@@ -124,10 +124,20 @@ class UnitOfWork:
 
     @property
     def session(self) -> Session:
-        """The session that this is of."""
+        """The session that this is of.
+
+        Raises:
+            StoreClosed: if a finaliser uses the session as the collector of cycles has already let go of it.
+        """
         session = self._session()
-        assert session is not None, "it is the session's own"
+        if session is None:
+            raise exc.StoreClosed("the session is collected as garbage just now; keep it for as long as it is used")
         return session
+
+    def belong(self, session: Session) -> None:
+        """Know the session again: in a finaliser the collector of cycles has let go of it, and it may yet be closed."""
+        if self._session() is None:
+            self._session = ref(session)
 
     @property
     def pending(self) -> bool:

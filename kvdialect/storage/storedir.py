@@ -29,9 +29,11 @@ FORMAT: Final = 1
 
 _UNFINISHED: Final = "KVDIALECT.creating"
 _INSIDE: Final = ".kvdialect-creating-"
-# What may lie in a directory that still counts as empty: ext4 puts the first into every file system, and a writer that
-# waits for the lock the second.
-_IGNORED: Final = frozenset({"lost+found", LOCK_FILE})
+_NOTE: Final = f"{_UNFINISHED}.new"
+_NEW_MARKER: Final = f"{MARKER}.new"
+# What may lie in a directory that still counts as empty: ext4 puts the first into every file system, a writer that
+# waits for the lock the second, and one that was killed as it began the third.
+_IGNORED: Final = frozenset({"lost+found", LOCK_FILE, _NOTE})
 _NOT_COPIED: Final = frozenset({*_IGNORED, MARKER, "LOCK", "lock.mdb"})
 
 
@@ -304,7 +306,7 @@ def _create_in_place(path: str, marker: Marker, build: Callable[[str], None]) ->
             _built(inside, path, build)
             _sync_tree(inside)
             names = sorted(os.listdir(inside))
-            _note_unfinished(path, names)
+            _note_unfinished(path, [*names, _NEW_MARKER])
             for name in names:
                 os.rename(os.path.join(inside, name), os.path.join(path, name))
             os.rmdir(inside)
@@ -318,7 +320,7 @@ def _create_in_place(path: str, marker: Marker, build: Callable[[str], None]) ->
 
 def _note_unfinished(path: str, names: list[str]) -> None:
     """Note that a store is being created in ``path``, and which files of it move there."""
-    temporary = os.path.join(path, f"{_UNFINISHED}.new")
+    temporary = os.path.join(path, _NOTE)
     with open(temporary, "wb") as file:
         file.write(msgspec.json.encode(names))
         file.flush()
@@ -343,7 +345,7 @@ def _remove_unfinished(path: str) -> None:
         if entry.startswith(_INSIDE):
             shutil.rmtree(os.path.join(path, entry))
     with contextlib.suppress(FileNotFoundError):
-        os.remove(f"{unfinished}.new")
+        os.remove(os.path.join(path, _NOTE))
     others = set(os.listdir(path)) - _IGNORED - {_UNFINISHED}
     if others:
         raise exc.NotAStore(
@@ -390,7 +392,7 @@ def process_alive(pid: int) -> bool:
 
 
 def _write_marker(path: str, marker: Marker) -> None:
-    temporary = os.path.join(path, MARKER + ".new")
+    temporary = os.path.join(path, _NEW_MARKER)
     with open(temporary, "wb") as file:
         file.write(msgspec.json.encode(marker) + b"\n")
         file.flush()

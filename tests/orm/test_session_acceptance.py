@@ -279,3 +279,29 @@ def test_sessions_by_thread(engine):
     assert current() is current()
     assert current().get(Note, 1).text == "one"
     current.remove()
+
+
+@pytest.mark.parametrize("end", ["close", "rollback"])
+def test_a_finaliser_ends_its_session(engine, end):
+    """In a cycle that is collected, where the collector has already cleared what refers to the session weakly."""
+    told = []
+
+    class Owner:
+        def __init__(self):
+            self.itself, self.session = self, Session(engine)
+
+        def __del__(self):
+            try:
+                self.session.flush()
+            except exc.StoreClosed as error:
+                told.append(error.message)
+            getattr(self.session, end)()
+            told.append(self.session.in_transaction())
+
+    owner = Owner()
+    owner.session.add(Note(77, "gone"))
+    owner.session.flush()
+    del owner
+    gc.collect()
+
+    assert told == ["the session is collected as garbage just now; keep it for as long as it is used", False]

@@ -52,7 +52,7 @@ setattr(owner, parts[-1], cut_off)
 if len(sys.argv) > 4:  # as where no directory can be made beside the path
     mkdir = os.mkdir
     def refuse(path, *args, **kwargs):
-        if "kvdialect-creating" in str(path): raise PermissionError(13, "not here", path)
+        if ".store.kvdialect-creating" in str(path): raise PermissionError(13, "not here", path)
         return mkdir(path, *args, **kwargs)
     os.mkdir = refuse
 open_backend(sys.argv[1], ["a"])
@@ -85,7 +85,14 @@ def test_kill_during_creation_leaves_nothing_or_a_store(url, path, where, nth):
     assert_usable(url, path)
 
 
-IN_PLACE = {name: point for name, point in POINTS.items() if "rename" not in name}
+IN_PLACE = {name: point for name, point in POINTS.items() if "rename" not in name} | {
+    "before the first note": ("os.replace", 1),
+    "before the note of its files": ("os.replace", 2),
+    "before its files move": ("os.rename", 1),
+    "after they moved": ("os.rmdir", 1),
+    "half-written marker": ("os.replace", 3),
+    "before the note goes": ("os.remove", 1),
+}
 
 
 @pytest.mark.parametrize("existing", [True, False], ids=["into an empty directory", "into none"])
@@ -102,12 +109,25 @@ def test_kill_during_creation_in_place_is_taken_up_again(url, path, where, nth, 
 
 
 def test_rubble_of_an_unfinished_creation_is_cleared(url, path):
-    """What lies beside the mark of an unfinished creation was written by it, half perhaps, and is not used."""
-    os.makedirs(os.path.join(path, "directory", "below"))
-    for name in ("KVDIALECT.creating", "KVDIALECT.new", "lock.mdb", "data.mdb"):
+    """What the note of an unfinished creation names was moved there by it, and what it was made in is its own."""
+    os.makedirs(os.path.join(path, ".kvdialect-creating-00", "below"))
+    for name in ("KVDIALECT.creating.new", "KVDIALECT.new", "lock.mdb", "data.mdb"):
         Path(path, name).write_bytes(b"half" * 999)
+    Path(path, "KVDIALECT.creating").write_text('["data.mdb", "lock.mdb", "KVDIALECT.new"]')
 
     assert_usable(url, path)
+
+
+def test_what_somebody_put_beside_it_is_left_alone(url, path):
+    """A note of an unfinished creation is no leave to remove what it does not name."""
+    os.mkdir(path)
+    Path(path, "KVDIALECT.creating").write_text('["data.mdb", "../letter.txt"]')
+    for name in ("letter.txt", "../letter.txt"):
+        Path(path, name).write_text("mine")
+    with pytest.raises(exc.NotAStore, match=r"letter\.txt beside what the interrupted creation"):
+        open_backend(url)
+
+    assert Path(path, "letter.txt").read_text() == Path(path, "../letter.txt").read_text() == "mine"
 
 
 def test_failed_creation_leaves_nothing(url, path, monkeypatch):
