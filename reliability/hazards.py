@@ -341,7 +341,7 @@ GUARDS = (
           "        self._begin = lambda: self.env.begin(buffers=True)\n",
           (_L + "close.py::test_values_outlive_the_store",)),
     Guard(27, "a transaction in use is not ended", "storage/lmdb/reading.py",
-          "        with self._using:\n            self._txn.abort()\n", "        self._txn.abort()\n",
+          "        with self._using:\n            self._txn.abort()\n", "        if True:\n            self._txn.abort()\n",
           (_L + "close.py::test_closing_while_other_threads_work_is_safe",)),
 )  # fmt: skip
 """All guards."""
