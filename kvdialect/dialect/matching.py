@@ -31,7 +31,7 @@ _SAMPLE: Final = 256
 
 
 def match_key(value: Any) -> Any:
-    """The same for all values that SQLite may find equal to this one; None for NULL, which equals nothing.
+    """The same for all values that SQLite may find equal to this one; None for NULL, which only IS finds equal.
 
     Text that is a number may be compared as this, and other text without regard to case or spaces at its end.
     """

@@ -32,7 +32,7 @@ _INSIDE: Final = ".kvdialect-creating-"
 _NOTE: Final = f"{_UNFINISHED}.new"
 _NEW_MARKER: Final = f"{MARKER}.new"
 # What may lie in a directory that still counts as empty: ext4 puts the first into every file system, a writer that
-# waits for the lock the second, and one that was killed as it began the third.
+# waits for the lock the second, and one that was killed as it began a third.
 _IGNORED: Final = frozenset({"lost+found", LOCK_FILE, _NOTE})
 _NOT_COPIED: Final = frozenset({*_IGNORED, MARKER, "LOCK", "lock.mdb"})
 
