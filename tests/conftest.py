@@ -15,6 +15,7 @@ import importlib.util
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -72,6 +73,12 @@ def pytest_report_header() -> str:
 def _under_test() -> frozenset[str]:
     requested = _requested()
     return frozenset(filter(_has_driver, DRIVERS) if requested is None else requested)
+
+
+@pytest.fixture
+def url(engine_name: str, tmp_path: Path) -> str:
+    """The URL of a store that is not there yet."""
+    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
 
 
 @pytest.fixture(scope="session")

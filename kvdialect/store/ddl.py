@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -47,6 +48,7 @@ from kvdialect.store.catalog import (
 )
 from kvdialect.store.entries import TableEntry, encode_entry
 from kvdialect.store.locks import schema_lock
+from kvdialect.store.retrying import Attempts
 from kvdialect.store.sqlschema import SHARED_OPTIONS, collect
 
 LOCK_SECONDS: Final = 60.0
@@ -359,7 +361,11 @@ class SchemaEditor:
 
     def _carry_out(self, planned: Callable[[Catalog], _Change]) -> None:
         """Plan a change on the catalog as it is, and make it."""
+        attempts, conflict = Attempts(_TRIES), False
         for attempt in range(_TRIES):
+            if conflict:
+                # The other commit may wait for the disk, and is not read before; the lock is not held meanwhile.
+                time.sleep(attempts.pause())
             with self._locked():
                 catalog = self.live.reload()
                 self._finish_intents()
@@ -370,10 +376,11 @@ class SchemaEditor:
                     return
                 try:
                     self._make(catalog, change)
-                except exc.ConflictError:
+                except exc.ConflictError as error:
                     # Where no lock reaches all writers, the version of the catalog decides.
                     if attempt == _TRIES - 1:
                         raise
+                    conflict = attempts.again(error)
                     continue
                 except BaseException as error:
                     self._undo(error)

@@ -58,12 +58,6 @@ ROWS = {line.split()[0]: line.split()[1:] for line in LAYOUT.strip().splitlines(
 
 
 @pytest.fixture
-def url(engine_name, tmp_path):
-    """The URL of a store that is not there yet."""
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
-@pytest.fixture
 def engine(url):
     """An open engine."""
     with create_engine(url) as opened:

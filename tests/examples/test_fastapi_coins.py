@@ -21,12 +21,6 @@ with pytest.MonkeyPatch.context() as patch:
 
 
 @pytest.fixture
-def url(engine_name, tmp_path):
-    """The URL of a store that is not there yet."""
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
-@pytest.fixture
 def ask(url):
     """Runs ``program(client)`` with a client of the running service."""
 

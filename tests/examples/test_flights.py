@@ -24,12 +24,6 @@ with pytest.MonkeyPatch.context() as patch:
     from nycflights.questions import Question, questions
 
 
-@pytest.fixture
-def url(engine_name, tmp_path):
-    """The URL of a store that is not there yet."""
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
 def test_every_check_holds_on_the_sample(url, capsys):
     """The whole run, on a few dozen real rows of each table; the conflicts and refusals that it shows are real ones."""
     status = flights.main(url, folder=SAMPLE)

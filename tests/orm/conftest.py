@@ -10,12 +10,6 @@ from kvdialect.storage import StorageBackend, WriteBatch
 
 
 @pytest.fixture
-def url(engine_name, tmp_path):
-    """The URL of a store that is not there yet."""
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
-@pytest.fixture
 def engine(url):
     """An open store with the tables of this module."""
     with create_engine(url) as opened:

@@ -24,8 +24,7 @@ VALUES = [
 
 
 @pytest.fixture
-def twins(engine_name, tmp_path):
-    url = "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
+def twins(url):
     with open_engine(url) as store:
         both = Twins(store)
         yield both

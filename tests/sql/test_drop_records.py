@@ -29,11 +29,6 @@ class Road:
 
 
 @pytest.fixture
-def url(engine_name, tmp_path):
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
-@pytest.fixture
 def engine(url):
     with create_engine(url) as opened:
         models.create_all(opened)

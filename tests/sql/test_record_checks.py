@@ -24,8 +24,7 @@ class Account:
 
 
 @pytest.fixture
-def engine(engine_name, tmp_path):
-    url = "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
+def engine(url):
     with create_engine(url) as opened:
         models.create_all(opened)
         with Session(opened) as session, session.begin():

@@ -28,11 +28,6 @@ class Rec:
     text: Mapped[str] = ""
 
 
-@pytest.fixture
-def url(engine_name, tmp_path):
-    return "memory://" if engine_name == "memory" else f"{engine_name}:///{tmp_path}/store"
-
-
 # ------------------------------------------------------------------------------------------ interrupts
 
 
