@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 
@@ -43,24 +44,28 @@ def repair_indexes(context: click.Context, store: str, table: tuple[str, ...], a
 
 def _told(context: click.Context, found: Verification, *, as_json: bool) -> None:
     if as_json:
-        listed = [
-            {"kind": f.kind, "message": f.message, "cf": f.cf, "key": f.key, "table": f.table, "index": f.index,
-             "repaired": f.repaired}
-            for f in found.findings
-        ]  # fmt: skip
-        whole = {"ok": found.ok, "rows": found.rows, "entries": found.entries, "more": found.more, "findings": listed}
-        output.facts(whole, as_json=True)
+        output.facts(_facts(found), as_json=True)
     else:
         click.echo(str(found))
     if not found.ok:
         context.exit(1)
 
 
+def _facts(found: Verification) -> dict[str, Any]:
+    listed = [
+        {"kind": f.kind, "message": f.message, "cf": f.cf, "key": f.key, "table": f.table, "index": f.index,
+         "repaired": f.repaired}
+        for f in found.findings
+    ]  # fmt: skip
+    return {"ok": found.ok, "rows": found.rows, "entries": found.entries, "more": found.more, "findings": listed}
+
+
 @group.command()
 @store_argument
 @click.argument("path")
 @click.option("--no-verify", is_flag=True, help="Do not read the copy.")
-def backup(store: str, path: str, no_verify: bool) -> None:
+@json_option
+def backup(store: str, path: str, no_verify: bool, as_json: bool) -> None:
     """Copy a store, all of one moment, to PATH, where nothing is."""
     # LMDB is copied beside its writers; RocksDB makes checkpoints only where it is open for writing.
     _check_path(path)
@@ -72,7 +77,11 @@ def backup(store: str, path: str, no_verify: bool) -> None:
             if os.path.isdir(path):  # where it comes whole, or not at all
                 raise Interrupted(f"the backup at {path} is made, and was not read again") from None
             raise
-    click.echo(f"{path}: {'not read again' if found is None else found}")
+    if as_json:
+        verified = None if found is None else _facts(found)
+        output.facts({"path": os.path.abspath(path), "bytes on disk": disk(path), "verified": verified}, as_json=True)
+    else:
+        click.echo(f"{path}: {'not read again' if found is None else found}")
 
 
 def _check_path(path: str) -> None:
@@ -83,18 +92,23 @@ def _check_path(path: str) -> None:
 @group.command()
 @click.argument("source")
 @click.argument("path")
-def restore(source: str, path: str) -> None:
+@json_option
+def restore(source: str, path: str, as_json: bool) -> None:
     """Copy the backup at SOURCE to PATH, where nothing is."""
     _check_path(path)
     with output.progress("copy"):
         restore_store(url_of(source).database or source, path)
-    click.echo(f"{path}: {disk(path):,} bytes")
+    if as_json:
+        output.facts({"path": os.path.abspath(path), "bytes on disk": disk(path)}, as_json=True)
+    else:
+        click.echo(f"{path}: {disk(path):,} bytes")
 
 
 @group.command()
 @store_argument
 @click.argument("table", nargs=-1)
-def compact(store: str, table: tuple[str, ...]) -> None:
+@json_option
+def compact(store: str, table: tuple[str, ...], as_json: bool) -> None:
     """Rewrite tables and their indexes compactly, where the engine does such a thing."""
     with writing(store) as engine:
         chosen = [engine.table(name) for name in table] if table else list(engine.catalog.tables.values())
@@ -105,7 +119,11 @@ def compact(store: str, table: tuple[str, ...]) -> None:
                 if told is not None:
                     told(f"compact {family}", number, len(families))
                 engine.backend.compact(family)
-        click.echo(f"{before:,} bytes before, {disk(engine.backend.path or ''):,} now")
+        now = disk(engine.backend.path or "")
+    if as_json:
+        output.facts({"families": families, "bytes before": before, "bytes on disk": now}, as_json=True)
+    else:
+        click.echo(f"{before:,} bytes before, {now:,} now")
 
 
 def _families(engine: Engine, table: StoredTable) -> list[str]:

@@ -148,6 +148,22 @@ def test_backup_restore_and_compact(path, tmp_path):
         run("backup", path, tmp_path / "copy")
 
 
+def test_backup_restore_and_compact_for_machines(path, tmp_path):
+    copied = json.loads(run("backup", path, tmp_path / "copy", "--json"))
+    assert copied["path"] == str(tmp_path / "copy")
+    assert copied["bytes on disk"] > 0
+    verified = copied["verified"]
+    assert (verified["ok"], verified["rows"], verified["findings"]) == (True, {"parts": 30}, [])
+    unread = json.loads(run("backup", path, tmp_path / "other", "--no-verify", "--json"))
+    assert unread["verified"] is None
+    restored = json.loads(run("restore", tmp_path / "copy", tmp_path / "restored", "--json"))
+    assert restored == {"path": str(tmp_path / "restored"), "bytes on disk": restored["bytes on disk"]}
+    smaller = json.loads(run("compact", tmp_path / "restored", "--json"))
+    assert {"parts", "by_name"} <= set(smaller["families"])
+    assert smaller["bytes before"] > 0
+    assert smaller["bytes on disk"] > 0
+
+
 def test_beside_a_program_that_has_it_open(path, name):
     """LMDB is read as it is; of RocksDB what is on the disk, and the output says so."""
     program = (
