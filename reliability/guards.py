@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import kvdialect
 from reliability.hazards import GUARDS, Guard
 from reliability.scoreboard import Row
 
@@ -65,7 +66,7 @@ def _copy_of(root: Path, tree: Path) -> Path:
     """What the tests need, in a directory of its own."""
     ignored = shutil.ignore_patterns("__pycache__", ".*")
     for name in _COPIED:
-        source = root / name
+        source = root / name if name != "kvdialect" else Path(kvdialect.__file__).parent  # compiled, if it is
         if source.is_dir():
             shutil.copytree(source, tree / name, ignore=ignored)
         else:

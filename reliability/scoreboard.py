@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kvdialect._compiled import loaded
+
 PACKAGES = ("kvdialect", "lmdb", "rocksdict", "sqlalchemy", "msgspec", "attrs")
 
 
@@ -54,6 +56,7 @@ def environment(commit: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: version(name) for name in PACKAGES},
+        "compiled": loaded("kvdialect.schema._rows") is not None,
     }
 
 
@@ -71,8 +74,9 @@ def line(row: Row) -> str:
 def markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
     """The scoreboard for the documentation."""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    pure = "" if about.get("compiled", True) else ", without the compiled modules"
     lines = [
-        f"At commit `{about['commit']}`, on Python {about['python']}, with {versions}.",
+        f"At commit `{about['commit']}`, on Python {about['python']}, with {versions}{pure}.",
         "",
         "| # | what | engine | tried | violations | counted | planted faults noticed |",
         "|---:|---|---|---:|---:|---|---|",

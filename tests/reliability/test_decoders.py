@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 for name in ("lmdb", "apsw"):
     pytest.importorskip(name, reason=f"the decoders of all parts need {name}; tox -e full has it")
