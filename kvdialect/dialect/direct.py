@@ -34,7 +34,7 @@ Value = Callable[[Sequence[Any]], Any]
 _COMPARISONS: Final = {"=": "=", "==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _HIGHEST: Final = (1 << 63) - 1
-_FIRST: Final = 32
+_FIRST: Final = 64
 """Rows of an index that are read together at first, where all are asked for."""
 
 

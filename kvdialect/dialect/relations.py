@@ -246,7 +246,7 @@ class Path:
         value = txn.get(self.family, point)
         if value is None or self._located is None:
             return None if value is None else (point, value)
-        key = self._located(point, value)
+        [key] = self._located([(point, value)])
         raw = txn.get(self._home, key)
         if raw is None:
             self._missing(txn, key)
@@ -274,13 +274,13 @@ class Path:
         located = self._located
         if located is None:
             return (key for key, _ in pairs)
-        return (located(key, value) for key, value in pairs)
+        return chain.from_iterable(located((pair,)) for pair in pairs)
 
     def _fetched(self, txn: Transaction, entries: Iterator[Pair], size: int) -> Iterator[Iterable[Pair]]:
         located, home = self._located, self._home
         assert located is not None
         while chunk := list(islice(entries, size)):
-            keys = [located(key, value) for key, value in chunk]
+            keys = located(chunk)
             try:
                 raws = [txn.get(home, keys[0])] if size == 1 else txn.multi_get(home, keys)
             except exc.KeyTooLong as error:
@@ -332,18 +332,18 @@ def _order(parts: Sequence[Part]) -> tuple[tuple[int, str, bool], ...]:
     return tuple(order)
 
 
-def _locator(relation: Relation, index: Any) -> Callable[[bytes, bytes], bytes]:
-    """What finds the record's key in an index entry ``(key, value)``."""
+def _locator(relation: Relation, index: Any) -> Callable[[Iterable[Pair]], list[bytes]]:
+    """What finds the records' keys in index entries ``(key, value)``."""
     locate: Callable[[bytes, bytes], bytes] = index.primary_key
     if not relation.is_record:
         prefix = relation.prefix
-        return lambda key, rest: prefix + rest  # noqa: ARG005
+        return lambda entries: [prefix + rest for _, rest in entries]
     width = index.prefix_width
     if width is not None:
-        return lambda key, value: key[width:]  # noqa: ARG005
+        return lambda entries: [key[width:] for key, _ in entries]
     if index.definition.unique and not index.included:
-        return lambda key, value: value  # noqa: ARG005
-    return locate
+        return lambda entries: [value for _, value in entries]
+    return lambda entries: [locate(key, value) for key, value in entries]
 
 
 class Relation:
