@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 import attrs
+from sqlalchemy.util import symbol
 
 from kvdialect.codec.kinds import Kind, Namespace, Refused, compiled, fact, facts, kind_from_spec, put
 from kvdialect.codec.strings import encodable, exact_text
@@ -334,6 +335,8 @@ def _json(value: Any, depth: int) -> Any:
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
             raise ValueError("beyond 64 bits")
+        if value.__class__ is not int and isinstance(value, symbol):
+            raise Refused("of another type")  # SQLAlchemy's JSON.NULL, whose number is another in each process
         return value if value.__class__ is int else int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -127,8 +127,8 @@ def delete(session: Session, instance: Any) -> None:
             session.work.deleted[id(other)] = other
 
 
-def merge(session: Session, instance: Any, *, load: bool, merged: dict[int, Any] | None = None) -> Any:
-    """See :meth:`Session.merge`; ``merged``: what has become of objects that are merged with it."""
+def merge(session: Session, instance: Any, *, load: bool, merged: dict[Any, Any] | None = None) -> Any:
+    """See :meth:`Session.merge`; ``merged``: by id what objects have become, and over what others were reached."""
     if not load:
         raise exc.NotSupportedError("merge(load=False) is not offered: the values stored are needed to write indexes")
     record = required_object(instance)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def _loaded(instance: Any, cascade: str) -> Iterator[Any]:
-    """The objects that a cascade goes on to, as far as they are loaded."""
+    """The objects that a cascade goes on to, as far as they are loaded.
+
+    Those that were taken out too, where the flush is to store that.
+    """
     related = related_of(instance)
     if related is None:
         return
@@ -34,6 +37,8 @@ def _loaded(instance: Any, cascade: str) -> Iterator[Any]:
     for name, value in list(related.values.items()):
         if cascade in relationships_[name].cascade:
             yield from members(value)
+            if cascade == "save-update" and name in related.before and is_stored(instance):
+                yield from members(related.before[name])
 
 
 def reached(instance: Any, cascade: str, *, stop: Callable[[Any], bool] = lambda _: False) -> list[Any]:
@@ -89,19 +94,26 @@ def _members(instance: Any, relationship: Relationship) -> tuple[Any, ...]:
     return () if related is None else members(related.values.get(relationship.name))
 
 
-def merge(session: Session, given: Any, found: Any, merged: dict[int, Any]) -> None:
-    """Merge the related objects of ``given``, as far as it has them, and let ``found`` have the outcome."""
+def merge(session: Session, given: Any, found: Any, merged: dict[Any, Any]) -> None:
+    """Merge the related objects of ``given``, as far as it has them, and let ``found`` have the outcome.
+
+    Not those over a relationship by whose other side it was reached: of a parent that is merged with its child, the
+    program has said this one child, and not that there are no others.
+    """
     related = related_of(given)
     if related is None:
         return
     record = required_record(given)
     for name, value in list(related.values.items()):
         relationship = record.relationships[name]
-        if "merge" not in relationship.cascade:
+        if "merge" not in relationship.cascade or (id(given), relationship.inverse) in merged:
             continue
         if relationship.many and not value and name not in related.before and not is_stored(given):
             continue  # it was asked for, and never set
-        others = [attachment.merge(session, other, load=True, merged=merged) for other in members(value)]
+        others = []
+        for other in members(value):
+            merged[id(other), relationship] = other
+            others.append(attachment.merge(session, other, load=True, merged=merged))
         if is_stored(found) and name not in made_related(found).values:
             relationships.load_one(session, [found], relationship)
         setattr(found, name, others if relationship.many else next(iter(others), None))
@@ -205,7 +217,7 @@ class _Preparation:
             inverse, child = change.relationship.inverse, change.instance
             if change.now or inverse is None or "delete-orphan" not in inverse.cascade or not is_stored(child):
                 continue
-            if None not in [getattr(child, name) for name in change.relationship.way.local]:
+            if None not in _values(child, change.relationship.way.local):
                 self._drop(child)  # it had a parent
         return alone
 
@@ -284,8 +296,8 @@ class _Preparation:
                     ' key and cannot be None: delete it, or declare cascade="all, delete-orphan"'
                 )
         for column, key in zip(columns, keys, strict=True):
-            value = None if parent is None else getattr(parent, key)
-            if getattr(child, column) != value:
+            value = None if parent is None else getattr(parent, key, None)
+            if getattr(child, column, None) != value:
                 object.__setattr__(child, column, value)
                 session.tracker[id(child)] = child
 
@@ -301,12 +313,17 @@ def _foreign_key(relationship: Relationship) -> tuple[str, ...]:
 
 def _agrees(instance: Any, relationship: Relationship, parent: Any) -> bool:
     way = relationship.way
-    found = [getattr(instance, name) for name in way.local]
+    found = _values(instance, way.local)
     if parent is None:
         return None in found
-    return found == [getattr(parent, name) for name in way.remote]
+    return found == _values(parent, way.remote)
 
 
 def _refers(child: Any, relationship: Relationship, parent: Any) -> bool:
     way = relationship.way
-    return [getattr(child, name) for name in way.remote] == [getattr(parent, name) for name in way.local]
+    return _values(child, way.remote) == _values(parent, way.local)
+
+
+def _values(instance: Any, names: Iterable[str]) -> list[Any]:
+    """Columns of an object; None too where a field that its constructor does not take was never set."""
+    return [getattr(instance, name, None) for name in names]

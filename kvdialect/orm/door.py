@@ -147,10 +147,13 @@ def execute(
     Raises:
         NotSupportedError: this installation has no SQL door.
     """
-    if isinstance(statement, Delete) and any(map(_record, statement._returning)):
+    if isinstance(statement, Delete) and any(map(record_class, statement._returning)):
         raise exc.NotSupportedError(
             "a delete() that returns records, which are gone by then (return their columns, or load them before)",
         )
+    if getattr(statement, "_distinct_on", None):
+        # SQLite has no such thing, and its compiler leaves it out.
+        raise exc.NotSupportedError("DISTINCT ON is not offered; rank the rows with func.row_number().over(...)")
     connection = _connection(session, statement, refusal)
     options = {**statement.get_execution_options(), **given}
     size = options.pop("yield_per", None)
@@ -169,7 +172,8 @@ def execute(
     rows: Iterator[Any] = iter(found) if widths is None else _with_objects(session, found, widths, populate, then)
     if size is None:
         with _own_errors():
-            return IteratorResult(keys, iter([tuple(row) for row in rows]))
+            made = [tuple(row) for row in rows]
+        return RowsOfWrite(keys, made, found.rowcount) if statement.is_dml else IteratorResult(keys, iter(made))
 
     txn = session.transaction
 
@@ -185,6 +189,14 @@ def execute(
 
     result: Result[Any] = ChunkedIteratorResult(keys, chunks)
     return result.yield_per(size)
+
+
+class RowsOfWrite(IteratorResult[Any]):
+    """What a write with RETURNING gives, and how many rows it has written."""
+
+    def __init__(self, keys: SimpleResultMetaData, made: Sequence[Any], rowcount: int) -> None:
+        super().__init__(keys, iter(made))
+        self.rowcount = rowcount
 
 
 def rows(session: Session, statement: Any, params: Any, refusal: exc.NotSupportedError) -> CursorResult[Any]:
@@ -229,6 +241,8 @@ def _own_errors() -> Iterator[None]:
         raise
 
 
+_OF_COLUMNS: Final = ("table", "alias", "subquery", "cte")
+
 Width = tuple[type | None, int, Any]
 """A record class, or None, how many columns it takes, and the element."""
 
@@ -236,17 +250,22 @@ Width = tuple[type | None, int, Any]
 def _widths(statement: Any, count: int) -> list[Width] | None:
     """The elements of a select that has records among them; None where it has none."""
     elements = getattr(statement, "_returning", None) or getattr(statement, "_raw_columns", None)
-    if elements is None or not any(_record(each) for each in elements):
+    if elements is None or not any(record_class(each) for each in elements):
         return None
     widths: list[Width] = [
-        (_record(each), len(each.columns) if each.__visit_name__ in ("table", "alias", "subquery", "cte") else 1, each)
+        (
+            record_class(each),
+            len(each.columns) if each.__visit_name__ in ("table", "alias", "subquery", "cte") else 1,
+            each,
+        )
         for each in elements
     ]
     # A form of element that is not known here: rows stay as they are.
     return widths if sum(width for _, width, _ in widths) == count else None
 
 
-def _record(element: Any) -> type | None:
+def record_class(element: Any) -> type | None:
+    """The record class that an element of a select stands for, or None."""
     if element.__visit_name__ != "table":
         return None
     found: type | None = element._annotations.get(RECORD)

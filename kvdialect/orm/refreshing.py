@@ -41,6 +41,20 @@ def refresh(session: Session, instance: Any, attribute_names: Iterable[str] | No
     session.enter(mapper, instance)
 
 
+def expect(session: Session, instance: Any) -> None:
+    """Expect that the commit finds the record of an object as this transaction sees it."""
+    mapper = persistent(session, instance)
+    txn = session._autobegin()
+    expect_unchanged(txn, mapper, instance._key, txn.get(mapper.table.name, instance._key))
+
+
+def expect_unchanged(txn: Transaction, mapper: Mapper, key: bytes, raw: bytes | None) -> None:
+    """Expect that the commit finds a record as it was read, as if it were written."""
+    if key not in txn.pending(mapper.table.name):
+        txn.expected(mapper.table.name).setdefault(key, raw)
+        txn.tables[mapper.table.name] = mapper.table
+
+
 def expire(session: Session, instance: Any, attribute_names: Iterable[str] | None) -> None:
     """See :meth:`Session.expire`."""
     mapper = persistent(session, instance)

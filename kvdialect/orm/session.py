@@ -411,7 +411,9 @@ class Session(EventTarget):
         """The objects marked for deletion and not yet flushed."""
         return IdentitySet(self.work.deleted.values())
 
-    def add(self, instance: Any) -> None:
+    # Parameters that nothing else says of are those by which SQLAlchemy's scoped_session calls a session.
+
+    def add(self, instance: Any, *, _warn: bool = True) -> None:
         """Put an object into the session; the next flush stores it.
 
         Raises:
@@ -437,14 +439,16 @@ class Session(EventTarget):
         for instance in instances:
             self.delete(instance)
 
-    def merge(self, instance: T, *, load: bool = True) -> T:
+    def merge(self, instance: T, *, load: bool = True, options: Sequence[Any] | None = None) -> T:
         """Copy an object's values onto the session's object of the same primary key, which is loaded or made.
 
         Args:
             instance: any object of a record class; it is left as it is.
             load: False takes the values without reading the store, and is not offered.
+            options: relationships to load of it, as ``[selectinload(Parent.children)]``.
         """
-        return cast(T, attachment.merge(self, instance, load=load))
+        merged = attachment.merge(self, instance, load=load)
+        return cast(T, relationships.with_loaded(self, type(instance), merged, options) if options else merged)
 
     def expunge(self, instance: Any) -> None:
         """Take an object out of the session; what it has pending is not stored.
@@ -458,17 +462,20 @@ class Session(EventTarget):
         """Take all objects out of the session."""
         attachment.expunge_all(self)
 
-    def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
+    def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None, with_for_update: Any = None) -> None:
         """Give an object the values that the transaction sees, discarding its pending changes.
 
         Args:
             instance: an object of this session.
             attribute_names: only these; None: all.
+            with_for_update: as for :meth:`get`.
 
         Raises:
             sqlalchemy.exc.InvalidRequestError: if it is not stored, or not there any more.
         """
         refreshing.refresh(self, instance, attribute_names)
+        if with_for_update not in (None, False):
+            refreshing.expect(self, instance)
 
     def expire(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
         """Discard an object's pending changes and let the next read of it refresh it in place.
@@ -493,8 +500,8 @@ class Session(EventTarget):
         for mapper in dict.fromkeys(self._mappers.values()):
             yield from mapper.identity
 
-    def is_modified(self, instance: Any) -> bool:
-        """True if the object's values are other than those loaded or flushed."""
+    def is_modified(self, instance: Any, include_collections: bool = True) -> bool:  # noqa: ARG002
+        """True if the object's values are other than those loaded or flushed; relationships are not looked at."""
         if id(instance) in self.work.new:
             return True
         return refreshing.persistent(self, instance).loading.modified(instance)
@@ -507,9 +514,11 @@ class Session(EventTarget):
         ident: Any,
         *,
         populate_existing: bool = False,
-        with_for_update: bool = False,
+        with_for_update: Any = False,
         options: Sequence[Any] | None = None,
         execution_options: Mapping[str, Any] | None = None,
+        identity_token: None = None,
+        bind_arguments: None = None,
     ) -> T | None:
         """Return the record with this primary key, or None.
 
@@ -522,6 +531,8 @@ class Session(EventTarget):
                 transaction only reads it.
             options: relationships to load, as ``[selectinload(Parent.children)]``.
             execution_options: ``{"populate_existing": True}``, as SQLAlchemy has it.
+            identity_token: what SQLAlchemy chooses one of several engines by; None.
+            bind_arguments: the same.
 
         Raises:
             DataError: if ``ident`` can be no primary key of the table.
@@ -541,6 +552,7 @@ class Session(EventTarget):
             key = mapper.loading.quick_key(ident) or mapper.loading.key_of(ident)
         except exc.KeyTooLong:
             return None  # no record has such a key
+        _refuse_binds(bind_arguments or identity_token)
         if populate_existing or with_for_update or execution_options:
             return cast("T | None", self._read(mapper, key, populate_existing, with_for_update, execution_options))
         instance: Any
@@ -574,7 +586,7 @@ class Session(EventTarget):
         mapper: Mapper,
         key: bytes,
         populate_existing: bool = False,
-        with_for_update: bool = False,
+        with_for_update: Any = False,
         execution_options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Flush if need be, and read the record even if the session has its object."""
@@ -582,9 +594,8 @@ class Session(EventTarget):
             self._autoflush()
         txn = self._autobegin()
         raw = txn.get(mapper.table.name, key)
-        if with_for_update and key not in txn.pending(mapper.table.name):
-            txn.expected(mapper.table.name).setdefault(key, raw)
-            txn.tables[mapper.table.name] = mapper.table
+        if with_for_update not in (None, False):
+            refreshing.expect_unchanged(txn, mapper, key, raw)
         if raw is None:
             self._forget(mapper, key)
             return None
@@ -655,6 +666,9 @@ class Session(EventTarget):
         params: Any = None,
         *,
         execution_options: Mapping[str, Any] = {},
+        bind_arguments: None = None,
+        _parent_execute_state: None = None,
+        _add_event: None = None,
     ) -> Any:
         """Execute a statement.
 
@@ -665,7 +679,9 @@ class Session(EventTarget):
             statement: of SQLAlchemy's.
             params: values of its bind parameters; for ``insert`` a dict or a list of dicts, a row each.
             execution_options: ``yield_per=n``: fetch lazily, n rows at a time, with bounded memory;
-                ``populate_existing=True``: refresh objects that the session has already.
+                ``populate_existing=True``: refresh objects that the session has already; ``autoflush=False``: a select
+                does not flush first.
+            bind_arguments: what SQLAlchemy chooses one of several engines by; None.
 
         Returns:
             A SQLAlchemy Result; of insert, update and delete with ``rowcount``.
@@ -673,6 +689,7 @@ class Session(EventTarget):
         Raises:
             NotSupportedError: for what needs the SQL door, naming it, where that is not installed.
         """
+        _refuse_binds(bind_arguments)
         if isinstance(statement, sa.Select):
             return statements.select_rows(self, statement, params, execution_options)
         self._check_usable()
@@ -703,8 +720,10 @@ class Session(EventTarget):
         params: Any = None,
         *,
         execution_options: Mapping[str, Any] = {},
+        bind_arguments: None = None,
     ) -> ScalarResult[Any]:
         """Execute a statement and return the first element of each row: the objects, for ``select(Record)``."""
+        _refuse_binds(bind_arguments)
         if isinstance(statement, sa.Select):
             return statements.select_scalars(self, statement, params, execution_options)
         result: Result[Any] = self.execute(statement, params, execution_options=execution_options)
@@ -722,8 +741,10 @@ class Session(EventTarget):
         params: Any = None,
         *,
         execution_options: Mapping[str, Any] = {},
+        bind_arguments: None = None,
     ) -> Any:
         """Execute a statement and return the first element of the first row, or None if there is none."""
+        _refuse_binds(bind_arguments)
         return self.scalars(statement, params, execution_options=execution_options).first()
 
     def lookup(self, index: str | sa.Index, *values: Any) -> list[Any]:
@@ -940,6 +961,11 @@ def object_session(instance: Any) -> Session | None:
     """The session that an object belongs to, or None."""
     tracker = getattr(instance, "_kv", None)
     return None if tracker is None else tracker.session
+
+
+def _refuse_binds(bind_arguments: object) -> None:
+    if bind_arguments is not None and bind_arguments != {}:
+        raise exc.ArgumentError(f"{bind_arguments!r:.80} is to choose an engine, and a session is of one")
 
 
 def _key_or_none(mapper: Mapper, ident: Any) -> bytes | None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import IteratorResult, Result, ScalarResult
 from sqlalchemy.engine.result import ChunkedIteratorResult, SimpleResultMetaData
 
 from kvdialect import exc
-from kvdialect.orm import door, relationships
+from kvdialect.orm import door, refreshing, relationships
 from kvdialect.orm.reading import records
 from kvdialect.query import paging
 from kvdialect.schema.records import RecordMeta, records_for, required_record
@@ -65,6 +65,11 @@ def _options(statement: Any, given: Mapping[str, Any]) -> tuple[int | None, bool
 
 def select_rows(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> Result[Any]:
     """Execute a select; rows are tuples."""
+    if statement._for_update_arg is not None:
+        return _for_update(session, statement, params, given)
+    if session.autoflush and _unflushed(statement, given):
+        with session.no_autoflush:
+            return select_rows(session, statement, params, given)
     size, populate = _options(statement, given)
     statement, then = _and_then(session, statement, again=populate)
     try:
@@ -90,6 +95,11 @@ def select_rows(session: Session, statement: Any, params: Any, given: Mapping[st
 
 def select_scalars(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> ScalarResult[Any]:
     """Execute a select; the first element of each row."""
+    if statement._for_update_arg is not None:
+        return _for_update(session, statement, params, given).scalars()
+    if session.autoflush and _unflushed(statement, given):
+        with session.no_autoflush:
+            return select_scalars(session, statement, params, given)
     size, populate = _options(statement, given)
     statement, then = _and_then(session, statement, again=populate)
     try:
@@ -109,6 +119,43 @@ def select_scalars(session: Session, statement: Any, params: Any, given: Mapping
     if then is not None:
         then.load(values)
     return IteratorResult(keys, iter(values), _source_supports_scalars=True).scalars()
+
+
+def _unflushed(statement: Any, given: Mapping[str, Any]) -> bool:
+    """Whether ``autoflush=False`` is among the execution options."""
+    return given.get("autoflush", statement.get_execution_options().get("autoflush")) is False
+
+
+def _for_update(session: Session, statement: Any, params: Any, given: Mapping[str, Any]) -> Result[Any]:
+    """Execute a select whose records count as written: the commit fails if one is changed meanwhile.
+
+    Nobody waits for anybody here, so there is nothing that NOWAIT would change, or that could be skipped.
+
+    Raises:
+        NotSupportedError: if it selects no records, or asks to skip what is locked.
+    """
+    asked = statement._for_update_arg
+    if asked.skip_locked:
+        raise exc.NotSupportedError("with_for_update(skip_locked=True): there are no locks, the first to commit wins")
+    meant = {table.name for table in map(_table_of, asked.of or ())}
+    classes = {cls for cls in map(door.record_class, statement._raw_columns) if cls is not None}
+    classes = {cls for cls in classes if not meant or required_record(cls).table.name in meant}
+    if not classes:
+        raise exc.NotSupportedError(
+            "with_for_update() of a select() that gives no records: select the records, as in select(Record), not their"
+            " columns"
+        )
+    plain = statement._generate()
+    plain._for_update_arg = None
+    found = select_rows(session, plain.execution_options(yield_per=None), params, {**given, "yield_per": None})
+    rows = found.all()
+    for instance in {id(each): each for row in rows for each in row if type(each) in classes}.values():
+        refreshing.expect(session, instance)
+    return IteratorResult(SimpleResultMetaData(list(found.keys())), iter([tuple(row) for row in rows]))
+
+
+def _table_of(clause: Any) -> Any:
+    return getattr(clause, "table", clause)
 
 
 def _and_then(session: Session, statement: Any, *, again: bool = False) -> tuple[Any, relationships.Then | None]:

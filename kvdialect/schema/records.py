@@ -35,7 +35,7 @@ from kvdialect.schema.declared import INFO, FieldInfo, definition_of, sorted_tab
 from kvdialect.schema.definition import MISSING, TableDefinition
 from kvdialect.schema.related import RelatedAttribute
 from kvdialect.schema.relationships import Declared, Relationship, relationship, taken_from
-from kvdialect.schema.types import resolve_annotation
+from kvdialect.schema.types import fields_within, resolve_annotation
 
 T = TypeVar("T")
 Class = TypeVar("Class", bound=type[Any])
@@ -403,12 +403,53 @@ def _attrs_class(
         if typing.get_origin(value) is Mapped:
             (value,) = typing.get_args(value)
         own[name] = value
+        for said in fields_within(value, _Field):
+            setattr(cls, name, _with(said, cls.__dict__.get(name, attrs.NOTHING)))
     cls.__annotations__ = own
     if options.setdefault("slots", True) is not True:
         raise exc.ArgumentError("a record has slots; mapped(slots=False) is not possible")
     if options.get("frozen"):
         raise exc.ArgumentError("a record cannot be frozen: a Session tracks its changes")
     return attrs.define(**options)(cls)  # type: ignore[no-any-return]
+
+
+_Field: Final[Any] = type(attrs.field())
+
+
+def _with(said: Any, given: Any) -> Any:
+    """A field of an annotation, as ``Annotated[str, field(unique=True)]``, with what the class body says of it."""
+    shared = _said(said)
+    if isinstance(said, sa.ForeignKey):
+        said = field(said)
+    if not isinstance(given, _Field):
+        return attrs.field(
+            default=said._default if given is attrs.NOTHING else given,
+            validator=said._validator, converter=said.converter, repr=said.repr, eq=said.eq, order=said.order,
+            hash=said.hash, init=said.init, kw_only=said.kw_only, alias=said.alias, on_setattr=said.on_setattr,
+            metadata={**said.metadata, _OPTIONS: shared},
+        )  # fmt: skip
+    given.metadata = {**said.metadata, **given.metadata, _OPTIONS: _both(given.metadata.get(_OPTIONS), shared)}
+    if given._default is attrs.NOTHING:
+        given._default = said._default
+    given._validator = given._validator or said._validator
+    given.converter = given.converter or said.converter
+    return given
+
+
+def _said(said: Any) -> FieldOptions:
+    """What a field, or a foreign key, in an annotation says of the column."""
+    if isinstance(said, sa.ForeignKey):
+        return FieldOptions(foreign_key=said)
+    return said.metadata.get(_OPTIONS) or FieldOptions()
+
+
+def _both(own: FieldOptions | None, shared: FieldOptions) -> FieldOptions:
+    """The options of the class body, and those of the annotation that it does not say."""
+    if own is None:
+        return shared
+    unsaid = FieldOptions()
+    names = [attribute.name for attribute in attrs.fields(FieldOptions)]
+    return attrs.evolve(shared, **{n: getattr(own, n) for n in names if getattr(own, n) != getattr(unsaid, n)})
 
 
 def _mixed_in(cls: type[Any], without: Iterable[str]) -> dict[str, Any]:
@@ -459,6 +500,8 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
     annotation = _evaluated(cls, attribute.name, attribute.type, frame)
     if typing.get_origin(annotation) is Mapped:
         (annotation,) = typing.get_args(annotation)
+    for said in fields_within(annotation, _Field):  # of an attrs class; else they are in the options already
+        options = _both(options, _said(said))
     try:
         resolved = resolve_annotation(annotation, explicit=options.type)
     except exc.ArgumentError as error:
@@ -470,7 +513,7 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
     return sa.Column(
         attribute.name,
         resolved.type,
-        *([] if options.foreign_key is None else [options.foreign_key]),
+        *([] if options.foreign_key is None else [options.foreign_key._copy()]),  # a mixin's is of several columns
         primary_key=options.primary_key,
         nullable=nullable and not options.primary_key,
         index=True if options.index or options.unique else None,
@@ -482,9 +525,14 @@ def _column(cls: type[Any], attribute: attrs.Attribute[Any], frame: types.FrameT
 
 
 def _autoincrement(attribute: attrs.Attribute[Any], options: FieldOptions, *, nullable: bool) -> Any:
-    """An integer key without a value comes from the allocator if it was asked for, or if None is its default."""
+    """An integer key without a value comes from the allocator if it was asked for, or if None is its default.
+
+    Not one that refers to another table: it has its values from there.
+    """
     if options.autoincrement:
         return True
+    if options.foreign_key is not None:
+        return False  # its values are those of the other table, as SQLAlchemy's "auto" has it
     return bool(options.primary_key and (nullable or attribute.default is None)) or False
 
 

@@ -428,6 +428,24 @@ def _keys(child: TableDefinition, parent: TableDefinition) -> list[ForeignKeyDef
     return [key for key in child.foreign_keys if key.table == parent.name]
 
 
+def _key_of(parent: Any, name: str, column: sa.Column[Any], relationship: Relationship) -> Any:
+    """A value of a parent's key, or of one that a flush is still to give, what stands there when the statement runs."""
+    value = getattr(parent, name, None)
+    if value is not None:
+        return value
+
+    def later() -> Any:
+        found = getattr(parent, name, None)
+        if found is None:
+            raise exc.ArgumentError(
+                f"{relationship} is compared with an object of {type(parent).__name__} that has no {name} yet: add it"
+                " to the session first, which gives it one with the next flush"
+            )
+        return found
+
+    return sa.bindparam(None, callable_=later, type_=column.type)
+
+
 _EXPRESSIONS: Final = frozenset({"any", "has", "contains", "of_type", "and_", "in_"})
 """What relationships have in SQLAlchemy and not here."""
 
@@ -456,8 +474,20 @@ class RelationshipAttribute:
         if other is None:
             return sa.and_(*[column.is_(None) for column in columns])
         relationship.check(other)
-        values = [getattr(other, name) for name in relationship.way.remote]
-        return sa.and_(*[column == value for column, value in zip(columns, values, strict=True)])
+        return sa.and_(
+            *[
+                column == _key_of(other, name, column, relationship)
+                for column, name in zip(columns, relationship.way.remote, strict=True)
+            ]
+        )
+
+    def _differs(self, other: Any) -> sa.ColumnElement[bool]:
+        """What has no parent has another one too, as in SQLAlchemy."""
+        equal = self._equal(other)
+        if other is None:
+            return sa.not_(equal)
+        columns = [self.relationship.owner.table.columns[name] for name in self.relationship.way.local]
+        return sa.or_(sa.not_(equal), *[column.is_(None) for column in columns if column.nullable])
 
     def __getattr__(self, name: str) -> Any:
         if name in _EXPRESSIONS:
@@ -474,13 +504,13 @@ class RelationshipAttribute:
 
     def is_not(self, other: Any) -> sa.ColumnElement[bool]:
         """A condition: the parent is not None."""
-        return sa.not_(self._equal(other))
+        return self._differs(other)
 
     def __eq__(self, other: object) -> Any:
         return self._equal(other)
 
     def __ne__(self, other: object) -> Any:
-        return sa.not_(self._equal(other))
+        return self._differs(other)
 
     __hash__ = object.__hash__
 

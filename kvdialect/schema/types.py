@@ -382,29 +382,27 @@ def resolve_annotation(annotation: Any, explicit: TypeEngine[Any] | None = None)
 
 def _resolve(annotation: Any, explicit: Any, within: tuple[type, ...]) -> ResolvedType:
     """As :func:`resolve_annotation`, within the attrs classes ``within``."""
-    python, type_, nullable = _stripped(annotation)
-    if explicit is not None:
-        type_ = explicit
+    python, extras, nullable = _stripped(annotation)
+    type_ = explicit if explicit is not None else next(filter(_is_type, extras), None)
     if type_ is None:
         return _by_python(python, nullable, within)
     instance = sa.types.to_instance(type_)
     return ResolvedType(instance, kind_of(instance, python), nullable, python)
 
 
-def _stripped(annotation: Any) -> tuple[Any, Any, bool]:
-    """An annotation without its wrappers, the SQLAlchemy type in these (the outermost wins), whether None is allowed.
+def _stripped(annotation: Any) -> tuple[Any, list[Any], bool]:
+    """An annotation without its wrappers, what ``Annotated`` has in these (what wins first), whether None is allowed.
 
     Raises:
         ArgumentError: if it is a union of two types.
     """
-    type_: Any = None
+    found: list[Any] = []
     nullable = False
     while True:
         origin = typing.get_origin(annotation)
         if origin is Annotated:
             annotation, *extras = typing.get_args(annotation)
-            found = [extra for extra in extras if _is_type(extra)]
-            type_ = found[-1] if type_ is None and found else type_
+            found += reversed(extras)
         elif origin in (typing.Union, types.UnionType):
             arguments = typing.get_args(annotation)
             given = [argument for argument in arguments if argument is not type(None)]
@@ -422,7 +420,16 @@ def _stripped(annotation: Any) -> tuple[Any, Any, bool]:
         elif origin is not None and type(origin).__name__ == "TypeAliasType":
             annotation = origin.__value__[typing.get_args(annotation)]
         else:
-            return annotation, type_, nullable
+            return annotation, found, nullable
+
+
+def fields_within(annotation: Any, field: type[Any]) -> list[Any]:
+    """The fields and foreign keys that an annotation has beside its type, what wins first."""
+    try:
+        _, extras, _ = _stripped(annotation)
+    except exc.ArgumentError:
+        return []  # said with the name of the field where its column is made
+    return [extra for extra in extras if isinstance(extra, field | sa.ForeignKey)]
 
 
 def _is_type(extra: Any) -> bool:
@@ -502,8 +509,8 @@ def _advice(annotation: Any, python: Any) -> str:
 
 def _part(annotation: Any, within: tuple[type, ...]) -> Part:
     """The kind of an element of a list, an item of a dict, or a field. Any is what JSON can say."""
-    python, type_, nullable = _stripped(annotation)
-    if python is Any and type_ is None:
+    python, extras, nullable = _stripped(annotation)
+    if python is Any and not any(map(_is_type, extras)):
         return Part(JsonKind())
     resolved = _resolve(annotation, None, within)
     return Part(resolved.kind, nullable)
