@@ -6,6 +6,7 @@ CSV. The columns of tables made by SQL have the type that their affinity names, 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,7 @@ from kvdialect.codec.kinds import Kind
 from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
+from kvdialect.orm.arrowvalues import python_values
 from kvdialect.schema.definition import FieldDefinition
 from kvdialect.schema.rows import Row
 
@@ -170,41 +172,65 @@ def _arrays(fields: Sequence[FieldDefinition], schema: Any, rows: Sequence[Row])
     return arrays
 
 
-def read_arrow(path: str, file_format: str) -> Iterator[Record]:
-    """Read a Parquet or Arrow file.
+@contextlib.contextmanager
+def arrow_input(path: str, file_format: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """A Parquet or Arrow file to read: its schema, and its record batches, read as they are asked for.
 
     Raises:
         ArgumentError: if there is no file.
-        DataError: if it is none of these.
+        DataError: if it is none of these, or two of its columns have one name.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+            if file_format == "parquet":
+                parquet = pq.ParquetFile(file)
+                schema, batches = parquet.schema_arrow, parquet.iter_batches(_GROUP)
+            else:
+                arrow = pa.ipc.open_file(file)
+                schema, batches = arrow.schema, map(arrow.get_batch, range(arrow.num_record_batches))
+        except pa.ArrowException as error:
+            raise exc.DataError(f"{path}: {error}", path=path) from error
+        except OSError as error:
+            raise exc.ArgumentError(f"cannot read {path}: {error.strerror or error}") from error
+        if len(set(schema.names)) != len(schema.names):
+            raise exc.DataError(f"{path}: two columns have one name: {', '.join(schema.names)}", path=path)
+        yield schema, batches
+
+
+def read_arrow(path: str, schema: Any, batches: Iterator[Any]) -> Iterator[Record]:
+    """Read what :func:`arrow_input` gives.
+
+    Raises:
+        ArgumentError: if the file cannot be read.
+        DataError: if it is damaged.
     """
     row = 0
     try:
-        with open(path, "rb") as file:
-            if file_format == "parquet":
-                batches: Iterable[Any] = pq.ParquetFile(file).iter_batches(_GROUP)
-            else:
-                reader = pa.ipc.open_file(file)
-                batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            for batch in batches:
-                for values in batch.to_pylist():
-                    row += 1
-                    yield Record(f"row {row}", values)
+        for batch in batches:
+            for values in zip(*map(_values, batch.columns), strict=True):
+                row += 1
+                yield Record(f"row {row}", dict(zip(schema.names, values, strict=True)))
     except pa.ArrowException as error:
         raise exc.DataError(f"{path}, row {row + 1}: {error}", path=path) from error
     except OSError as error:
         raise exc.ArgumentError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def _values(array: Any) -> list[Any]:
+    """The values of an array; what Python has no value for is refused when a row is made of it."""
+    values, unfit = python_values(array)
+    for at, value in unfit.items():
+        values[at] = value
+    return values
+
+
 def arrow_columns(path: str, file_format: str) -> list[FieldDefinition]:
-    """The columns that those of a Parquet or Arrow file stand for."""
-    try:
-        with open(path, "rb") as file:
-            schema = pq.ParquetFile(file).schema_arrow if file_format == "parquet" else pa.ipc.open_file(file).schema
-    except pa.ArrowException as error:
-        raise exc.DataError(f"{path}: {error}", path=path) from error
-    except OSError as error:
-        raise exc.ArgumentError(f"cannot read {path}: {error.strerror or error}") from error
-    return [FieldDefinition(name=each.name, kind=kind_of_arrow(each.type), nullable=each.nullable) for each in schema]
+    """The columns that those of a Parquet or Arrow file stand for. Errors are those of :func:`arrow_input`."""
+    with arrow_input(path, file_format) as (schema, _):
+        return [
+            FieldDefinition(name=each.name, kind=kind_of_arrow(each.type), nullable=each.nullable) for each in schema
+        ]
 
 
 def kind_of_arrow(of: Any) -> Kind:
@@ -220,7 +246,7 @@ def kind_of_arrow(of: Any) -> Kind:
         return DecimalKind(of.precision, of.scale)
     if types.is_fixed_size_binary(of):
         return FixedBytesKind(of.byte_width)
-    if types.is_binary(of) or types.is_large_binary(of):
+    if types.is_binary(of) or types.is_large_binary(of) or types.is_binary_view(of):
         return BytesKind()
     if types.is_timestamp(of):
         return DatetimeKind(aware=of.tz is not None)
@@ -230,7 +256,7 @@ def kind_of_arrow(of: Any) -> Kind:
         return TimeKind()
     if types.is_duration(of):
         return TimedeltaKind()
-    if types.is_string(of) or types.is_large_string(of):
+    if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of):
         return TextKind()
     if types.is_dictionary(of):
         return kind_of_arrow(of.value_type)

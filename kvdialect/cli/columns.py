@@ -13,7 +13,7 @@ from kvdialect.cli.files import Record
 from kvdialect.cli.forms import NULL, form_of
 from kvdialect.codec.composite import JsonKind
 from kvdialect.codec.kinds import Kind
-from kvdialect.codec.numeric import BoolKind, FloatKind, IntKind
+from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
 from kvdialect.codec.strings import BytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
 from kvdialect.dialect.recordtables import TYPE_NAMES, declared, type_of
@@ -125,10 +125,12 @@ _TEXTS: Final[Sequence[tuple[Kind, Callable[[str], bool]]]] = (
 
 
 def _exact(text: str) -> bool:
-    """Whether a number keeps all its digits as a float."""
+    """Whether a number keeps all its digits as a float; an infinity or NaN is one by its name alone."""
     try:
         number = float(text)
-        return not math.isfinite(number) or Decimal(repr(number)) == Decimal(text.strip())
+        if not math.isfinite(number):
+            return not any(map(str.isdigit, text))
+        return Decimal(repr(number)) == Decimal(text.strip())
     except (ValueError, ArithmeticError):
         return False
 
@@ -141,23 +143,25 @@ def _of_texts(values: Sequence[str]) -> Kind:
     return TextKind()
 
 
-def _reads(read: Callable[[str], Any], text: str) -> bool:
+def _reads(read: Callable[[Any], Any], value: Any) -> bool:
     try:
-        read(text)
+        read(value)
     except (ValueError, ArithmeticError, TypeError):
         return False
     return True
+
+
+_INTEGERS: Final[Sequence[Kind]] = (IntKind(), IntKind(64, False), DecimalKind(38, 0))
+_NUMBERS: Final[Sequence[Kind]] = (FloatKind(),)
 
 
 def _of_json(values: Sequence[Any]) -> Kind:
     types = {type(value) for value in values}
     if types == {bool}:
         return BoolKind()
-    if types == {int}:
-        wide = max(values) >= 2**63 and min(values) >= 0
-        return IntKind(64, False) if wide else IntKind()
     if types and types <= {int, float}:
-        return FloatKind()
+        kinds = _INTEGERS if types == {int} else _NUMBERS
+        return next((kind for kind in kinds if all(_reads(kind.check, value) for value in values)), JsonKind())
     if types == {str}:
         kind = _of_texts(values)
         # A number in quotes was meant to be text.

@@ -214,11 +214,12 @@ def _committed(loading: Loading, skip: int) -> str:
 @contextmanager
 def _records(file: str, form: str) -> Iterator[Iterator[Record]]:
     if form in ("parquet", "arrow"):
-        from kvdialect.cli.arrow import read_arrow
+        from kvdialect.cli.arrow import arrow_input, read_arrow
 
         if file == PIPE:
             raise click.UsageError(f"{form} cannot be read from standard input; name a FILE")
-        yield read_arrow(file, form)
+        with arrow_input(file, form) as (schema, batches):
+            yield read_arrow(file, schema, batches)
         return
     with text_input(file) as text:
         yield read_csv(file, text) if form == "csv" else read_json(file, text)
@@ -260,7 +261,9 @@ def _make_as_given(engine: Engine, table: str, schema: str) -> None:
     except OSError as error:
         raise exc.ArgumentError(f"cannot read {schema}: {error.strerror}") from error
     except exc.Corruption as error:
-        raise exc.ArgumentError(f"{schema} is no definition that export --schema has written: {error}") from error
+        raise exc.ArgumentError(
+            f"{schema} is no definition that export --schema has written: {error.message}"
+        ) from error
     definition = entry.definition
     if definition.shared:
         if definition.name != table:

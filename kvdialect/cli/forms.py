@@ -17,7 +17,6 @@ more. The columns of tables made by SQL have values of any type: blobs are ``{"b
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 import re
@@ -41,6 +40,8 @@ NULL: Final = r"\N"
 """NULL in CSV, unless another text is chosen."""
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_ALL_WHOLE: Final = 2.0**53
+"""From here on floats are integers, and not all of them."""
 _ESCAPED: Final = re.compile(r"\\+N")
 _TRUTH: Final = {"true": True, "false": False, "1": True, "0": False, "t": True, "f": False}
 
@@ -96,20 +97,19 @@ def form_of(field: FieldDefinition) -> Form:
         case BoolKind():
             return Form(field, to_json, from_json, _truth_text, _truth, "true or false")
         case FloatKind():
-            return Form(field, to_json, from_json, _float_text, _checked(kind, float), "a number")
+            return Form(field, to_json, from_json, _float_text, _checked(kind, _float), "a number")
         case Composite() | JsonKind():
             return Form(field, to_json, from_json, text_writer(kind), text_reader(kind), "JSON")
-        case DatetimeKind():
-            zone = " with a time zone" if kind.aware else ""
-            read = _checked(kind, dt.datetime.fromisoformat)
-            return Form(field, to_json, from_json, to_json, read, f"a date and time of ISO 8601{zone}")
     return Form(field, to_json, from_json, to_json, from_json, _written(kind))
 
 
 def _written(kind: Kind) -> str:
+    if isinstance(kind, DatetimeKind):
+        zone = " with a time zone" if kind.aware else ""
+        return f"a date and time of ISO 8601{zone}, with at most 6 digits behind the point"
     for kinds, written in (
         (DateKind, "a date of ISO 8601"),
-        (TimeKind, "a time of ISO 8601"),
+        (TimeKind, "a time of ISO 8601, with at most 6 digits behind the point"),
         (TimedeltaKind, "a duration such as P1DT2.500000S"),
         (UuidKind, "a UUID"),
         (EnumKind, "one of the names"),
@@ -169,22 +169,17 @@ def value_of(form: Form, null: str) -> Callable[[str], Any]:
     read, kind = form.from_text, form.field.kind
     if isinstance(kind, DynamicKind):
         return lambda text: None if text == null else read(text)
-    if isinstance(kind, TextKind) or (isinstance(kind, EnumKind) and (not form.field.nullable or "" in kind.names)):
-        if null != NULL:
-            return lambda text: None if text == null else read(text)
-
-        def value(text: str) -> Any:
-            if text[:1] != "\\":
-                return read(text)
-            if text == null:
-                return None
-            return read(text[1:] if _ESCAPED.fullmatch(text) else text)
-
-        return value
-    if isinstance(kind, BytesKind) or not form.field.nullable:
+    if isinstance(kind, TextKind | EnumKind) and null == NULL:
+        read = _unescaped(read)
+    has_empty = isinstance(kind, TextKind | BytesKind) or (isinstance(kind, EnumKind) and "" in kind.names)
+    if has_empty or not form.field.nullable:
         return lambda text: None if text == null else read(text)
     # What many programs write for NULL, and no value of these types.
     return lambda text: None if text == null or not text else read(text)
+
+
+def _unescaped(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: read(text[1:] if text[:1] == "\\" and _ESCAPED.fullmatch(text) else text)
 
 
 # ------------------------------------------------------------------------------------------ types
@@ -216,6 +211,26 @@ def _decimal(value: Any) -> Decimal:
 
 def _int(text: str) -> int:
     return int(text)
+
+
+def _float(text: str) -> float:
+    """The nearest float of a number, which is neither zero nor infinite instead.
+
+    Without an exponent all digits in front of the point count, unless they are those of the shortest text of the float.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        if any(map(str.isdigit, text)):
+            raise Refused("too large for a float")
+        return number
+    if not number:
+        if Decimal(text.strip()):
+            raise Refused("too small for a float")
+    elif abs(number) >= _ALL_WHOLE and "e" not in text.lower():
+        exact = Decimal(text.strip())
+        if int(exact) != int(number) and exact != Decimal(repr(number)):
+            raise Refused("no float is exactly this number")
+    return number
 
 
 def _whole(value: Any) -> Any:

@@ -96,10 +96,12 @@ class Reading:
         try:
             field_of(self._table, name)
         except exc.ProgrammingError as error:
-            raise exc.DataError(f"{self._path}, {record.where}: {error}", field=name, path=self._path) from error
+            raise exc.DataError(
+                f"{self._path}, {record.where}: {error.message}", field=name, path=self._path
+            ) from error
 
     def _at(self, record: Record, error: exc.DataError) -> exc.DataError:
-        return exc.DataError(f"{self._path}, {record.where}: {error}", **error.facts, path=self._path)
+        return exc.DataError(f"{self._path}, {record.where}: {error.message}", **error.facts, path=self._path)
 
 
 class Target(Protocol):

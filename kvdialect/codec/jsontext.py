@@ -29,6 +29,7 @@ Conversion = Callable[[Any], Any]
 """What makes one form of a value into another; it is never given None."""
 
 _SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_FINER: Final = re.compile(r"[.,]\d{6}0*[1-9]")
 _DURATION: Final = re.compile(r"(-?)P(\d{1,10})DT(\d{1,5})(?:\.(\d{6}))?S")
 
 
@@ -49,7 +50,7 @@ def text_reader(kind: Kind) -> Callable[[str], Any]:
 
     def read(text: str) -> Any:
         try:
-            value = json.loads(text, parse_constant=_no_constant)
+            value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
         except RecursionError as error:
             raise ValueError("too deep") from error
         if value is None:
@@ -75,6 +76,13 @@ def full_form(kind: Kind) -> Conversion:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise Refused("too large for a float")
+    return number
 
 
 # ------------------------------------------------------------------------------------------ values to what JSON can say
@@ -168,11 +176,11 @@ def _full(kind: Kind) -> Conversion | None:
         case BytesKind() | FixedBytesKind():
             return _bytes
         case DatetimeKind():
-            return lambda value: datetime.fromisoformat(_text(value))
+            return _exactly(datetime.fromisoformat)
         case DateKind():
             return lambda value: date.fromisoformat(_text(value))
         case TimeKind():
-            return lambda value: time.fromisoformat(_text(value))
+            return _exactly(time.fromisoformat)
         case TimedeltaKind():
             return span
         case UuidKind():
@@ -230,6 +238,16 @@ def _of(python: type, value: Any) -> Any:
 def _text(value: Any) -> str:
     text: str = _of(str, value)
     return text
+
+
+def _exactly(read: Callable[[str], Any]) -> Conversion:
+    def found(value: Any) -> Any:
+        text = _text(value)
+        if _FINER.search(text):  # fromisoformat cuts the further digits off
+            raise Refused("finer than microseconds")
+        return read(text)
+
+    return found
 
 
 def _decimal(value: Any) -> Decimal:

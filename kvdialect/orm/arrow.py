@@ -7,6 +7,7 @@ chooses the way as for any query, so an index that covers the columns is all tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from sqlalchemy import exc as sa_exc
@@ -14,6 +15,8 @@ from sqlalchemy import exc as sa_exc
 from kvdialect import exc
 from kvdialect.orm import door
 from kvdialect.orm.arrowforms import ArrowColumn, columns_of_query, form_of, pyarrow, strict
+from kvdialect.orm.arrowvalues import Unfit
+from kvdialect.schema.definition import FieldDefinition
 from kvdialect.schema.records import Record
 from kvdialect.schema.types import kind_of
 
@@ -134,7 +137,8 @@ def record_rows(record: Record, stream: ArrowStream) -> Iterator[dict[str, Any]]
     """Yield the rows of an Arrow stream as dicts by field name.
 
     Raises:
-        ArgumentError: if it has a column that the record has not.
+        ArgumentError: if it has a column that the record has not, or two of one name.
+        DataError: for a value that Python has none for.
         NotSupportedError: if pyarrow is not installed.
     """
     reader = pyarrow().RecordBatchReader.from_stream(stream)
@@ -145,14 +149,34 @@ def record_rows(record: Record, stream: ArrowStream) -> Iterator[dict[str, Any]]
             f"{record.table.name} has no column {', '.join(map(repr, unknown))}; its columns are"
             f" {', '.join(record.names)} (rename or drop them; of pandas the index, with reset_index(drop=True))"
         )
-    forms = [form_of(record.definition.field(name).kind) for name in names]
-    return _rows(reader, names, forms)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise exc.ArgumentError(
+            f"several columns are named {', '.join(map(repr, twice))}; drop all but one, or rename them"
+        )
+    fields = [record.definition.field(name) for name in names]
+    return _rows(record, reader, fields)
 
 
-def _rows(reader: Any, names: Sequence[str], forms: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def _rows(record: Record, reader: Any, fields: Sequence[FieldDefinition]) -> Iterator[dict[str, Any]]:
+    names = [field.name for field in fields]
+    forms = [form_of(field.kind) for field in fields]
+    done = 0
     for batch in reader:
         for start in range(0, batch.num_rows, _READ):
             columns = batch.slice(start, _READ).columns
-            values = [form.values(column) for form, column in zip(forms, columns, strict=True)]
-            for row in zip(*values, strict=True):
+            found = [form.values(column) for form, column in zip(forms, columns, strict=True)]
+            wrong = min((at for _, unfit in found for at in unfit), default=None)
+            for row in islice(zip(*[values for values, _ in found], strict=True), wrong):
                 yield dict(zip(names, row, strict=True))
+            if wrong is not None:
+                at, value = next((at, unfit[wrong]) for at, (_, unfit) in enumerate(found) if wrong in unfit)
+                raise _no_value(record, fields[at], done + wrong + 1, value)
+            done += len(found[0][0]) if found else 0
+
+
+def _no_value(record: Record, field: FieldDefinition, row: int, value: Unfit) -> exc.DataError:
+    return exc.DataError(
+        f"{record.table.name}.{field.name} in row {row} is {value!r}; allowed: {field.kind.allowed}",
+        table=record.table.name, field=field.name, row=row, value=value.shown, allowed=field.kind.allowed,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -18,6 +19,7 @@ from kvdialect.codec.numeric import BoolKind, DecimalKind, FloatKind, IntKind
 from kvdialect.codec.records import RecordKind
 from kvdialect.codec.strings import BytesKind, EnumKind, FixedBytesKind, TextKind, UuidKind
 from kvdialect.codec.temporal import DateKind, DatetimeKind, TimedeltaKind, TimeKind
+from kvdialect.orm.arrowvalues import Unfit, python_values
 from kvdialect.query.analysis import Aggregate, Output
 from kvdialect.schema.definition import TableDefinition
 from kvdialect.schema.expressions import (
@@ -103,29 +105,20 @@ class Form:
                 field=owner,
             ) from error
 
-    def values(self, array: Any) -> list[Any]:
-        """The values of an Arrow array, which may be of another type: the row writer refuses what does not fit."""
+    def values(self, array: Any) -> tuple[list[Any], dict[int, Unfit]]:
+        """The values of an Arrow array, which may be of another type: the row writer refuses what does not fit.
+
+        What Python has no value for is None there, and stands beside them by its place.
+        """
         pa = pyarrow()
-        given, wanted = array.type, self.type
-        try:
-            if pa.types.is_floating(given) and pa.types.is_integer(wanted):
-                array = array.cast(wanted)  # what pandas makes of integers with gaps
-            elif pa.types.is_temporal(given) and getattr(given, "unit", None) == "ns":
-                array = array.cast(_in_microseconds(given))  # Python has no nanoseconds
-        except pa.ArrowInvalid:
-            pass  # a fraction, or nanoseconds: said of the value
-        values: list[Any] = array.to_pylist()
+        if pa.types.is_floating(array.type) and pa.types.is_integer(self.type):
+            with contextlib.suppress(pa.ArrowInvalid):  # a fraction: said of the value
+                array = array.cast(self.type)  # what pandas makes of integers with gaps
+        values, unfit = python_values(array)
         if self.read is None:
-            return values
+            return values, unfit
         read = self.read
-        return [None if value is None else read(value) for value in values]
-
-
-def _in_microseconds(given: Any) -> Any:
-    pa = pyarrow()
-    if pa.types.is_timestamp(given):
-        return pa.timestamp("us", given.tz)
-    return pa.duration("us") if pa.types.is_duration(given) else pa.time64("us")
+        return [None if value is None else read(value) for value in values], unfit
 
 
 def form_of(kind: Kind) -> Form:

@@ -341,3 +341,203 @@ def test_a_file_that_is_not_there_makes_no_store(tmp_path):
     with pytest.raises(exc.ArgumentError, match="cannot read"):
         run("import", f"lmdb:///{tmp_path}/new", "t", tmp_path / "missing.csv", "--create")
     assert not (tmp_path / "new").exists()
+
+
+# ------------------------------------------------------------------------------------------ values stay what they are
+
+
+NO_VALUES = [
+    ("DATETIME", "2024-01-01T00:00:00.123456789"),
+    ("DATETIME", "20240101T000000,1234567"),
+    ("TIMESTAMP WITH TIME ZONE", "2024-01-01T00:00:00.0000001Z"),
+    ("TIMESTAMP WITH TIME ZONE", "2024-01-01T00:00:00+01:00:00.1234567"),
+    ("TIME", "12:00:00.9999999"),
+    ("DOUBLE", "1e400"),
+    ("DOUBLE", "-1e400"),
+    ("DOUBLE", "1e-400"),
+    ("DOUBLE", "9007199254740993"),
+    ("DOUBLE", "123456789012345678.9"),
+]
+"""Types of columns, and texts that were read as other values."""
+
+
+@pytest.mark.parametrize(("column", "text"), NO_VALUES)
+def test_no_digits_of_a_value_are_cut_off(tmp_path, column, text):
+    """Times lost what is finer than microseconds, and numbers became infinities or others."""
+    made = ["--column", "id BIGINT", "--column", f"x {column}", "--primary-key", "id"]
+    forms = {"csv": f'id,x\n1,"{text}"\n'}
+    if column != "DOUBLE":
+        forms["jsonl"] = f'{{"id": 1, "x": "{text}"}}\n'
+    for form, content in forms.items():
+        with pytest.raises(exc.DataError, match=r"line \d: x is '.*; write it as a .*; allowed: a"):
+            run("import", f"lmdb:///{tmp_path}/target", "t", "--format", form, *made, input=content)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("text", [text for _, text in NO_VALUES])
+def test_a_type_that_would_cut_digits_off_is_not_suggested(tmp_path, form, text):
+    """The narrowest type that takes all values takes them whole."""
+    content = f'id,x\n1,"{text}"\n2,0.5\n' if form == "csv" else f'{{"id": 1, "x": "{text}"}}\n'
+    target = f"lmdb:///{tmp_path}/target"
+    result = run("import", target, "t", "--format", form, "--create", "--primary-key", "id", input=content)
+    assert "--column 'x TEXT NULL'" in result.stderr
+    assert rows_of(tmp_path / "target", "t")[0] == {"id": 1, "x": text}
+
+
+def test_digits_that_say_nothing_more_are_taken(tmp_path):
+    """Zeros behind the microseconds, and what other programs write of a float."""
+    text = (
+        "id,at,clock,x\n"
+        "1,2024-01-01T00:00:00.123456000,12:00:00.1000000000,0.1000000000000000055511151231257827\n"
+        "2,2024-01-01T00:00:00.5,12:00,123456789012345680000\n"
+        "3,2024-01-01,00:00,1.00000000000000005000e-01\n"
+        "4,2024-01-01,00:00,-Infinity\n"
+        "5,2024-01-01,00:00,inf\n"
+        "6,2024-01-01,00:00,0e-400\n"
+        "7,2024-01-01,00:00,9007199254740992\n"
+    )
+    columns = ["--column", "id BIGINT", "--column", "at DATETIME", "--column", "clock TIME", "--column", "x DOUBLE"]
+    run("import", f"lmdb:///{tmp_path}/t", "t", "--format", "csv", *columns, "--primary-key", "id", input=text)
+    rows = rows_of(tmp_path / "t", "t")
+    assert (rows[0]["at"], rows[0]["clock"]) == ("2024-01-01T00:00:00.123456", "12:00:00.100000")
+    assert [row["x"] for row in rows] == [
+        0.1, 123456789012345683968, 0.1, "-Infinity", "Infinity", 0, 9007199254740992,
+    ]  # fmt: skip
+
+
+def test_a_condition_is_of_the_value_that_is_written(tmp_path):
+    """It found the row whose time begins with the same six digits."""
+    text = "id,at,x\n1,2024-01-01T00:00:00.123456,9007199254740992.0\n"
+    run("import", f"lmdb:///{tmp_path}/t", "t", "--format", "csv", "--create", "--primary-key", "id", input=text)
+
+    for condition in ("at = 2024-01-01T00:00:00.123456999", "x = 9007199254740993", "x < 1e400"):
+        with pytest.raises(exc.DataError, match=r"write it as a .*; allowed: a"):
+            run("scan", tmp_path / "t", "t", "--where", condition)
+    assert "9007199254740992" in run("scan", tmp_path / "t", "t", "--where", "at = 2024-01-01 00:00:00.1234560").stdout
+
+
+@pytest.mark.parametrize(
+    ("numbers", "column", "stored"),
+    [
+        (["9007199254740993", "0.5"], "JSON", [9007199254740993, 0.5]),
+        (["-1", "9223372036854775808"], "NUMERIC(38, 0)", ["-1", "9223372036854775808"]),
+        (["9007199254740992", "0.5"], "DOUBLE", [9007199254740992, 0.5]),
+    ],
+)
+def test_the_type_of_numbers_in_json_takes_all_of_them(tmp_path, numbers, column, stored):
+    """What --create chose refused some of the numbers that it had looked at."""
+    lines = "".join(f'{{"id": {at}, "x": {number}}}\n' for at, number in enumerate(numbers))
+    result = run(
+        "import", f"lmdb:///{tmp_path}/t", "t", "--format", "jsonl", "--create", "--primary-key", "id", input=lines
+    )
+    assert f"--column 'x {column} NULL'" in result.stderr
+    assert [row["x"] for row in rows_of(tmp_path / "t", "t")] == stored
+
+
+def test_a_message_about_a_row_refers_to_the_documentation_once(target):
+    """The line was in the middle of the message too."""
+    for line in ("code,number,name\n0x00000007,x,seven\n", "code,number,nam\n0x00000007,1,seven\n"):
+        with pytest.raises(exc.DataError) as caught:
+            run("import", target, "parts", "--format", "csv", input=line)
+        assert str(caught.value).count("background on this error") == 1
+        assert "\n" not in caught.value.message
+
+
+# ------------------------------------------------------------------------------------------ Parquet and Arrow
+
+
+def written(path, columns):
+    """A Parquet or Arrow file of arrays by column name, or of a table."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    import pyarrow.parquet as pq
+
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("type_", "number", "words"),
+    [
+        ("time64[ns]", 1999, r"1999 \(time64\[ns\]\), finer than microseconds"),
+        ("timestamp[ns]", 1999, r"1999 \(timestamp\[ns\]\), finer than microseconds"),
+        ("duration[ns]", -1, r"-1 \(duration\[ns\]\), finer than microseconds"),
+        ("time64[us]", 86_400_000_000, r"86400000000 \(time64\[us\]\), beyond what Python has"),
+        ("date32[day]", 2**30, r"1073741824 \(date32\[day\]\), beyond what Python has"),
+        ("timestamp[s]", 2**50, r"beyond what Python has"),
+        ("timestamp[us]", -(2**62), r"beyond what Python has"),
+        ("timestamp[us, tz=Europe/Berlin]", 2**62, r"beyond what Python has"),
+        ("duration[s]", 2**62, r"beyond what Python has"),
+    ],
+)
+def test_what_python_has_no_value_for_is_a_bad_row(tmp_path, type_, number, words):
+    """It was cut or wrapped without a word, or an OverflowError; --skip gets past it, as past any bad row."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    unit = type_.partition("[")[2].partition(",")[0].rstrip("]")
+    made = {
+        "time64": lambda: pa.time64(unit),
+        "date32": pa.date32,
+        "duration": lambda: pa.duration(unit),
+        "timestamp": lambda: pa.timestamp(unit, "Europe/Berlin" if "tz" in type_ else None),
+    }[type_.partition("[")[0]]()
+    path = written(tmp_path / "f.arrow", {"id": [1, 2, 3], "x": pa.array([0, number, 1000], made)})
+    options = ["import", f"lmdb:///{tmp_path}/target", "t", path, "--create", "--primary-key", "id", "--batch", 1]
+
+    with pytest.raises(exc.DataError, match=f"row 2: x is .*{words}.*allowed: a"):
+        run(*options)
+    run(*options, "--skip", 2)
+
+    assert [row["id"] for row in rows_of(tmp_path / "target", "t")] == [1, 3]
+
+
+def test_whole_microseconds_are_taken_in_nanoseconds(tmp_path):
+    """As polars has all times of day."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    path = written(tmp_path / "f.parquet", {"id": [1, 2], "t": pa.array([1000, None], pa.time64("ns"))})
+    run("import", f"lmdb:///{tmp_path}/t", "t", path, "--create", "--primary-key", "id")
+    assert [row["t"] for row in rows_of(tmp_path / "t", "t")] == ["00:00:00.000001", None]
+
+
+@pytest.mark.parametrize("by", ["polars", "pyarrow"])
+def test_views_of_strings_and_bytes_are_text_and_blobs(tmp_path, by):
+    """As polars writes them: they were taken for JSON, and no text is that."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    path = tmp_path / "f.arrow"
+    values = {"id": ["a", "b"], "raw": [b"\xff", None], "words": [["x"], None]}
+    if by == "polars":
+        pytest.importorskip("polars", reason="the group programs brings polars").DataFrame(values).write_ipc(path)
+    else:
+        types = {"id": pa.string_view(), "raw": pa.binary_view(), "words": pa.list_(pa.string_view())}
+        written(path, {name: pa.array(values[name], types[name]) for name in values})
+    with pa.ipc.open_file(path) as file:
+        assert [str(type_) for type_ in file.schema.types[:2]] == ["string_view", "binary_view"]
+
+    result = run("import", f"lmdb:///{tmp_path}/t", "t", path, "--create", "--primary-key", "id")
+
+    assert "--column 'id TEXT' --column 'raw BLOB NULL' --column 'words " in result.stderr
+    assert rows_of(tmp_path / "t", "t") == [
+        {"id": "a", "raw": "0xff", "words": ["x"]}, {"id": "b", "raw": None, "words": None},
+    ]  # fmt: skip
+
+
+def test_an_arrow_file_that_cannot_be_read_makes_no_store(tmp_path):
+    """A new empty store was left behind."""
+    pa = pytest.importorskip("pyarrow", reason="Parquet and Arrow need the extra arrow")
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["id", "id"])
+    written(tmp_path / "twice.arrow", twice)
+    (tmp_path / "text.parquet").write_text("id\n1\n")
+    (tmp_path / "text.arrow").write_text("id\n1\n")
+    for name, error, words in (
+        ("missing.parquet", exc.ArgumentError, "cannot read"),
+        ("missing.arrow", exc.ArgumentError, "cannot read"),
+        ("text.parquet", exc.DataError, "text.parquet"),
+        ("text.arrow", exc.DataError, "text.arrow"),
+        ("twice.arrow", exc.DataError, "two columns have one name"),
+    ):
+        with pytest.raises(error, match=words):
+            run("import", f"lmdb:///{tmp_path}/new", "t", tmp_path / name, "--create", "--primary-key", "id")
+        assert not (tmp_path / "new").exists()

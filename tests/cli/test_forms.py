@@ -20,7 +20,8 @@ from kvdialect.cli.files import read_csv, read_json, write_csv, write_json
 from kvdialect.cli.forms import NULL, form_of, value_of
 from kvdialect.cli.selecting import Condition, condition
 from kvdialect.codec.dynamic import AFFINITIES, DynamicKind
-from kvdialect.codec.strings import BytesKind, TextKind
+from kvdialect.codec.numeric import FloatKind
+from kvdialect.codec.strings import BytesKind, EnumKind, TextKind
 from kvdialect.schema.definition import FieldDefinition
 
 TEXTS = st.text() | st.text(st.sampled_from('\\N,"\r\n x05.e\0'), max_size=5)
@@ -77,6 +78,29 @@ def test_values_of_sql_come_back(form, values):
     assert [[(type(value), value) for value in row] for row in found] == [
         [(type(value), value) for value in row] for row in rows
     ]
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("names", [["a", "\\N", "\\\\N", "\\"], ["a", "", "\\N"]])
+def test_every_member_of_an_enum_comes_back(names, nullable):
+    """One that looks like NULL was written with a backslash more, which was not taken off where it may be NULL."""
+    field = FieldDefinition(name="e", kind=EnumKind(names), nullable=nullable)
+    rows = [(name,) for name in names] + ([(None,)] if nullable else [])
+
+    assert through([field], rows, "csv") == rows
+    assert through([field], rows, "csv", null="none") == rows
+
+
+@given(value=st.floats())
+@example(value=9007199254740994.0)
+@example(value=1e16)
+@example(value=1e23)
+@example(value=5e-324)
+def test_floats_come_back_from_what_programs_write(value):
+    """The shortest text, all digits, and 17 of them."""
+    read = form_of(FieldDefinition(name="x", kind=FloatKind())).from_text
+    for text in (repr(value), f"{value:.17g}", f"{value:.25e}", f"{value:f}"):
+        assert repr(read(text)) == repr(float(text))
 
 
 def test_another_text_for_null_must_be_no_value():

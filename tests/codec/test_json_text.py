@@ -123,6 +123,25 @@ def test_text_that_is_no_value_is_refused(text):
         text_reader(_shape())(text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (FloatKind(), "1e400"),
+        (FloatKind(), "-1e400"),
+        (TimeKind(), '"12:00:00.9999999"'),
+        (DatetimeKind(), '"2024-01-01T00:00:00.1234567"'),
+    ],
+)
+def test_no_digits_are_cut_off(kind, text):
+    """They were read as infinities, and to the microsecond; zeros behind that are nothing."""
+    with pytest.raises(ValueError, match=r"."):
+        text_reader(ListKind(kind))(f"[{text}]")
+
+
+def test_zeros_behind_the_microseconds_are_nothing():
+    assert text_reader(ListKind(TimeKind()))('["12:00:00.100000000"]') == [time(12, 0, 0, 100000)]
+
+
 def test_floats_that_json_has_no_numbers_for_are_text():
     """NaN and the infinities are kept, in text that every JSON parser takes."""
     kind = ListKind(FloatKind())

@@ -388,6 +388,111 @@ def test_times_finer_than_microseconds_are_refused_and_others_are_not():
             engine.bulk_load(Everything, pa.table({"id": [2], "naive": pa.array([1_001], pa.timestamp("ns"))}))
 
 
+BEYOND = [
+    ("clock", pa.time64("ns"), 1999, "finer than microseconds"),
+    ("clock", pa.time64("us"), 86_400_000_000, "beyond what Python has"),
+    ("clock", pa.time32("s"), -1, "beyond what Python has"),
+    ("naive", pa.timestamp("ns"), 1999, "finer than microseconds"),
+    ("span", pa.duration("ns"), -1, "finer than microseconds"),
+    ("day", pa.date32(), 2**30, "beyond what Python has"),
+    ("day", pa.date64(), 1, "no whole days"),
+    ("naive", pa.timestamp("s"), 2**50, "beyond what Python has"),
+    ("naive", pa.timestamp("us"), -(2**62), "beyond what Python has"),
+    ("aware", pa.timestamp("us", "UTC"), 2**62, "beyond what Python has"),
+    ("aware", pa.timestamp("s", "America/New_York"), 2**50, "beyond what Python has"),
+    ("span", pa.duration("s"), 2**62, "beyond what Python has"),
+]
+
+
+@pytest.mark.parametrize(("column", "type_", "number", "words"), BEYOND)
+def test_what_python_has_no_value_for_is_refused(column, type_, number, words):
+    """It was cut or wrapped without a word, or an OverflowError; the message names row and column."""
+    numbers = pa.array([0, None, number, number, 0], pa.int32() if type_.bit_width == 32 else pa.int64())
+    table = pa.table({"id": range(5), column: numbers.cast(type_)})
+    with create_engine("memory://") as engine:
+        every_model.create_all(engine)
+
+        with pytest.raises(
+            exc.DataError, match=f"everything.{column} in row 3 is {number} .*{words}; allowed"
+        ) as error:
+            engine.bulk_load(Everything, table, batch_size=2)
+
+        assert (error.value.field, error.value.row) == (column, 3)
+        with Session(engine) as session:
+            assert session.scalars(select(Everything.id).order_by(Everything.id)).all() == [0, 1], "a batch is whole"
+
+
+def test_times_within_lists_and_dictionaries_are_exact_too():
+    """A dictionary's value that no row has is no obstacle."""
+    models = registry()
+
+    @mapped(models)
+    class Clock:
+        """A record with times in a list."""
+
+        __tablename__ = "clocks"
+        id: Mapped[int] = field(primary_key=True)
+        clock: Mapped[dt.time | None] = None
+        clocks: Mapped[list[dt.time] | None] = None
+        named: Mapped[dict[str, dt.time] | None] = None
+
+    ns = pa.time64("ns")
+    with create_engine("memory://") as engine:
+        models.create_all(engine)
+        for name, array in {
+            "clocks": pa.array([[1000], [1000, 1001]], pa.list_(ns)),
+            "clock": pa.array([1000, 1001], ns).dictionary_encode(),
+            "named": pa.array([{"a": 1000}, {"a": 1001}], pa.struct([("a", ns)])),
+        }.items():
+            with pytest.raises(exc.DataError, match=f"clocks.{name} in row 2 is a value of .*finer than microseconds"):
+                engine.bulk_load(Clock, pa.table({"id": [1, 2], name: array}))
+            engine.bulk_load(Clock, pa.table({"id": [1], name: array.slice(0, 1)}))
+            with Session(engine) as session, session.begin():
+                found = session.scalars(select(getattr(Clock, name))).one()
+                session.execute(delete(Clock))
+            assert found in (dt.time(microsecond=1), [dt.time(microsecond=1)], {"a": dt.time(microsecond=1)})
+
+
+def test_the_ends_of_pythons_years_are_taken_in_any_zone():
+    """The moment in UTC counts: that in the zone of the column may lie in year 0, or the zone be unknown here."""
+    first = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+    last = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
+    utc = pa.array([first, last], pa.timestamp("us", "UTC"))
+    for zone in ("America/New_York", "Asia/Tokyo", "No/Where"):
+        with create_engine("memory://") as engine:
+            every_model.create_all(engine)
+            engine.bulk_load(Everything, pa.table({"id": [1, 2], "aware": utc.cast(pa.timestamp("us", zone))}))
+            with Session(engine) as session:
+                assert session.scalars(select(Everything.aware).order_by(Everything.id)).all() == [first, last]
+
+
+def test_text_that_is_no_utf8_is_named(empty):
+    """Arrow takes any bytes for text until they are read."""
+    names = pa.array([b"a", b"\xff"], pa.binary()).view(pa.string())
+    with pytest.raises(exc.DataError, match=r"users.name in row 2 is a value of string, 'utf-8' codec"):
+        empty.bulk_load(User, pa.table({"name": names}))
+
+
+def test_views_of_strings_and_bytes_are_loaded():
+    """What polars has."""
+    with create_engine("memory://") as engine:
+        every_model.create_all(engine)
+        views = {"text": pa.array(["a"], pa.string_view()), "raw": pa.array([b"b"], pa.binary_view())}
+        engine.bulk_load(
+            Everything, pa.table({"id": [1], **views, "words": pa.array([["c"]], pa.list_(pa.string_view()))})
+        )
+        with Session(engine) as session:
+            row = session.get_one(Everything, 1)
+            assert (row.text, row.raw, row.words) == ("a", b"b", ["c"])
+
+
+def test_two_columns_of_one_name_are_not_loaded(empty):
+    """One of them was taken."""
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["name", "name"])
+    with pytest.raises(exc.ArgumentError, match="several columns are named 'name'"):
+        empty.bulk_load(User, table)
+
+
 def test_a_naive_time_is_no_aware_one():
     """Which moment is meant would be a guess."""
     with create_engine("memory://") as engine:
