@@ -1,17 +1,21 @@
 """Compilers: SQLAlchemy's statements, DDL and types as text, as SQLite's dialect has them but for what is ours.
 
 Arithmetic on UInt64 columns becomes calls of the functions of :mod:`kvdialect.dialect.functions`, as SQLite would take
-integers from ``2**63`` on for 0. Of DDL, what belongs to records alone is refused by name.
+integers from ``2**63`` on for 0. Arithmetic on dates and times is refused, as SQLite would take their texts for the
+years that they begin with. Of DDL, what belongs to records alone is refused by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDDLCompiler, SQLiteTypeCompiler
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, Grouping, Label, UnaryExpression
+from sqlalchemy.sql.elements import BinaryExpression, ExpressionClauseList, Grouping, Label, UnaryExpression
 from sqlalchemy.sql.functions import FunctionElement
 
 from kvdialect import exc
@@ -32,12 +36,27 @@ _ARITHMETIC: Final[dict[Any, str]] = {
 _AGGREGATES: Final = frozenset(("sum", "min", "max", "abs", "coalesce"))
 """Functions of wide integers that give wide integers."""
 
+_SYMBOLS: Final[dict[Any, str]] = {
+    operators.add: "+",
+    operators.sub: "-",
+    operators.mul: "*",
+    operators.truediv: "/",
+    operators.floordiv: "//",
+    operators.mod: "%",
+}
+
+_SUMS: Final = frozenset(("sum", "avg", "total"))
+
+_TEMPORAL: Final = (sa.DateTime, sa.Date, sa.Time, sa.Interval)
+
 
 def is_wide(expression: Any) -> bool:
     """Whether the values of an expression may be integers from ``2**63`` on."""
     match expression:
         case BinaryExpression() if expression.operator in _ARITHMETIC:
             return is_wide(expression.left) or is_wide(expression.right)
+        case ExpressionClauseList() if expression.operator in _ARITHMETIC:
+            return any(is_wide(clause) for clause in expression.clauses)
         case UnaryExpression() if expression.operator is operators.neg:
             return is_wide(expression.element)
         case Grouping() | Label():
@@ -50,18 +69,60 @@ def is_wide(expression: Any) -> bool:
     return isinstance(type_, UnsignedInteger) and type_.bits == _WIDE_BITS
 
 
+def _refuse_temporal(symbol: str, operands: Iterable[Any], dialect: Dialect) -> None:
+    """Raise for a calculation with dates, times or spans of time."""
+    for operand in operands:
+        type_ = getattr(operand, "type", None)
+        if type_ is None:
+            continue
+        stored = type_.dialect_impl(dialect)
+        while isinstance(stored, sa.TypeDecorator) and not isinstance(stored, sa.Interval):
+            stored = stored.impl_instance
+        if isinstance(stored, _TEMPORAL):
+            name = type(type_).__name__
+            seen = f"{operand if isinstance(operand, sa.Column) else 'a value'}, of type {name}"
+            raise exc.NotSupportedError(
+                f"{symbol} of {seen}: dates, times and intervals are texts in SQL, of which SQLite would take the year"
+                " (calculate in Python and bind what comes out, or use func.julianday(), func.unixepoch() or"
+                " func.datetime(column, '+30 days'))",
+                operation=symbol, type=name,
+            )  # fmt: skip
+
+
 class KvCompiler(SQLiteCompiler):
     """Statements."""
 
     def visit_binary(self, binary: Any, override_operator: Any = None, **options: Any) -> str:  # type: ignore[override]
-        function = _ARITHMETIC.get(override_operator or binary.operator)
+        operator = override_operator or binary.operator
+        if operator in _SYMBOLS:
+            _refuse_temporal(_SYMBOLS[operator], (binary.left, binary.right), self.dialect)
+        function = _ARITHMETIC.get(operator)
         if function is not None and (is_wide(binary.left) or is_wide(binary.right)):
             sides = (self.process(side, **options) for side in (binary.left, binary.right))
             return f"{function}({', '.join(sides)})"
         text: str = super().visit_binary(binary, override_operator=override_operator, **options)  # type: ignore[no-untyped-call]
         return text
 
+    def visit_expression_clauselist(self, clauselist: Any, **options: Any) -> str:
+        """``a + b + c``."""
+        if clauselist.operator in _SYMBOLS:
+            _refuse_temporal(_SYMBOLS[clauselist.operator], clauselist.clauses, self.dialect)
+            if is_wide(clauselist):
+                options.pop("add_to_result_map", None)
+                first, *others = (self.process(clause, **options) for clause in clauselist.clauses)
+                return reduce(lambda left, right: f"{_ARITHMETIC[clauselist.operator]}({left}, {right})", others, first)
+        text: str = super().visit_expression_clauselist(clauselist, **options)  # type: ignore[no-untyped-call]
+        return text
+
+    def visit_function(self, func: Any, *args: Any, **options: Any) -> str:
+        if func.name.lower() in _SUMS:
+            _refuse_temporal(f"{func.name}()", func.clauses, self.dialect)
+        text: str = super().visit_function(func, *args, **options)
+        return text
+
     def visit_unary(self, unary: Any, **options: Any) -> str:  # type: ignore[override]
+        if unary.operator is operators.neg:
+            _refuse_temporal("-", (unary.element,), self.dialect)
         if unary.operator is operators.neg and is_wide(unary.element):
             options.pop("add_to_result_map", None)
             return f"kv_neg({self.process(unary.element, **options)})"

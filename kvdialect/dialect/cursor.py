@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
@@ -184,14 +184,16 @@ class Cursor:
             if db is connection.main:
                 text, params, strict = functions.prepared(sql, statement, connection, params)
                 with connection.strictly(strict):
-                    rows = self._read(db, text, params, sql)
+                    rows = self._read(db, text, params, sql, declared=sql)
                 self._rows = connection.strict_rows(rows) if strict else rows
                 return
             connection.check_schema_alone(statement)
         self._rows = self._read(db, sql, params)
 
-    def _read(self, db: Any, sql: str, params: Any, written: str | None = None) -> Iterator[Any]:
-        """Run a query that was ``written`` otherwise."""
+    def _read(
+        self, db: Any, sql: str, params: Any, written: str | None = None, *, declared: str | None = None
+    ) -> Iterator[Any]:
+        """Run a query that was ``written`` otherwise, and on tables as they are ``declared`` is another."""
         connection = self.connection
         cursor = db.cursor()
         written = written or sql
@@ -212,12 +214,31 @@ class Cursor:
         columns = [column[0] for column in seen[-1]] if seen and seen[-1] else []
         if written != sql:
             columns = [functions.column_name(column, written) for column in columns]
+        if declared is not None and "rowid" in columns:
+            columns = self._declared(declared, params)
         self.description = tuple((column, *[None] * 6) for column in columns) or None
         if not connection.has_temporary:  # else it may be of a temporary table, which hides another
             if len(connection._descriptions) > 2000:
                 connection._descriptions.clear()
             connection._descriptions[written] = (connection.catalog, self.description)
         return rows  # type: ignore[no-any-return]
+
+    def _declared(self, sql: str, params: Any) -> list[str]:
+        """The names that the columns of a query have on the tables as declared.
+
+        A rowid is called as its INTEGER PRIMARY KEY is, which no virtual table has.
+        """
+        names: list[str] = []
+
+        def trace(running: Any, _sql: str, _bindings: Any) -> bool:
+            names.extend([column[0] for column in running.get_description()])
+            return False
+
+        cursor = self.connection.shadow.db.cursor()
+        cursor.exec_trace = trace
+        with suppress(apsw.ExecTraceAbort):
+            cursor.execute(sql, params or None, can_cache=False)
+        return names
 
     @contextmanager
     def _atomic(self, resolution: str | None) -> Iterator[None]:
@@ -274,7 +295,8 @@ class Cursor:
                 return
         writer = connection.writer
         resolution = statement.conflict
-        writer.begin(resolution, returning=bool(statement.returning))
+        updates = statement.kind == "update" and not statement.joined
+        writer.begin(resolution, returning=bool(statement.returning), update=(statement, params) if updates else None)
         with self._atomic(resolution):
             if statement.kind == "insert":
                 writer.insert_rows(*self._insertion(relation, statement, params))
@@ -360,7 +382,9 @@ class Cursor:
         name = quoted(statement.alias or relation.name)
         sql = f"select {part.text} from {source} as {name}"
         text, params = functions.prepared_over_rows(sql, connection, part.pick(params), relation, {"returning": source})
-        self._rows = _all(self._read(connection.main, text, params, sql))
+        table = f"{quoted(relation.schema)}.{quoted(relation.name)}"
+        declared = f"select {part.text} from {table} as {name}"
+        self._rows = _all(self._read(connection.main, text, params, sql, declared=declared))
 
     # ------------------------------------------------------------------------------------------ other statements
 
@@ -692,6 +716,8 @@ def _plain_columns(relation: Relation, statement: Statement) -> list[tuple[str, 
             found += [(column.name, at) for at, column in enumerate(relation.columns)]
             continue
         at = None if item.column is None else relation.positions.get(folded(item.column))
+        if at is None and item.column is not None and folded(item.column) in ROWID_NAMES:
+            at = relation.alias
         if at is None:
             return None
         found.append((item.alias or relation.columns[at].name, at))

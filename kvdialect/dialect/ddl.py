@@ -16,7 +16,7 @@ from kvdialect import exc
 from kvdialect.codec.dynamic import DynamicKind, apply_affinity
 from kvdialect.codec.numeric import IntKind
 from kvdialect.dialect import ddltext, functions, virtual
-from kvdialect.dialect.relations import COLLATIONS, Relation, SqlColumn
+from kvdialect.dialect.relations import COLLATIONS, Relation, SqlColumn, real
 from kvdialect.dialect.shadow import (
     Names,
     _Derivation,
@@ -51,6 +51,9 @@ Text = tuple[str, tuple[tuple[str, str | None], ...]]
 """CREATE TABLE as SQLite has it, and each index's name and CREATE INDEX; None: a constraint's."""
 
 _CTAS: Final = "_kvdialect_ctas"
+
+_STRICT_TYPES: Final = {"INT": int, "INTEGER": int, "REAL": float, "TEXT": str, "BLOB": bytes, "ANY": object}
+"""What the columns of a STRICT table take beside NULL, by their declared type."""
 
 
 @attrs.define
@@ -140,7 +143,8 @@ class SchemaStatements:
         connection.has_temporary = True
         if does.object != "table" or does.body is None:
             self._db.execute(sql)
-            connection.main.execute(sql)
+            created = does.verb == "create" and does.object == "view"
+            connection.main.execute(self._shadow.shown_view(sql, "temp", does.name) if created else sql)
             return
         text, bound, strict = functions.prepared(sql, statement, connection, params)
         with connection.strictly(strict):
@@ -165,6 +169,10 @@ class SchemaStatements:
             main.execute(f"create temp table {_CTAS} as {text}", bound or None)
         try:
             columns = main.execute(f"pragma temp.table_info({_CTAS})").fetchall()
+            if any(row[1] == "rowid" for row in columns):  # it is called as the tables are declared
+                self._db.execute(f"create temp table {_CTAS} as {body.text}", bound or None)
+                columns = self._db.execute(f"pragma temp.table_info({_CTAS})").fetchall()
+                self._db.execute(f"drop table temp.{_CTAS}")
             listed = ", ".join(f"{quoted(row[1])} {row[2]}" for row in columns)
             created = f"create table {quoted(schema)}.{quoted(does.name)} ({listed})"
             self._change(created, attrs.evolve(does, body=None))
@@ -287,11 +295,17 @@ class SchemaStatements:
                 self._shadow.loaded.pop(name, None)
                 self._becomes(sqlschema.drop_view(connection.txn, connection.catalog, name), name)
         for key, text in after.views.items():
+            statement = ddltext.qualified(text, key[0])
+            shown = self._shadow.shown_view(statement, *key)
             if before.views.get(key) != text:
                 view = View(catalog_name(*key), text)
-                connection.main.execute(ddltext.qualified(text, key[0]))
+                connection.main.execute(shown)
                 self._becomes(sqlschema.put_view(connection.txn, connection.catalog, view), view.name)
                 self._shadow.loaded[view.name] = connection.catalog.views[view.name]
+            elif shown != statement:
+                # What a rowid in it is called may have been renamed.
+                connection.main.execute(f"drop view if exists {quoted(key[0])}.{quoted(key[1])}")
+                connection.main.execute(shown)
 
     # ------------------------------------------------------------------------------------------ definitions
 
@@ -426,7 +440,8 @@ class SchemaStatements:
         """What the rows that are there have in a column that is added."""
         if column.default is None:
             return None
-        return apply_affinity(self._connection.evaluate(column.default), column.affinity)
+        value = apply_affinity(self._connection.evaluate(column.default), column.affinity)
+        return real(value) if column.affinity == "REAL" else value
 
     def _check_added(
         self,
@@ -442,6 +457,8 @@ class SchemaStatements:
         assert relation is not None
         if self._connection.txn.count(relation.stored) == 0:
             return
+        assert definition.statement is not None
+        strict = ddltext.table_facts(definition.statement).strict
         for field, column in zip(definition.fields, columns, strict=False):
             if field.id or column.generated:
                 continue
@@ -451,6 +468,10 @@ class SchemaStatements:
                 raise exc.OperationalError("Cannot add a column with non-constant default")
             if field.default is not None and any(column.name in key.columns for key in definition.foreign_keys):
                 raise exc.OperationalError("Cannot add a REFERENCES column with non-NULL default value")
+            if strict and field.default is not None:
+                allowed = _STRICT_TYPES[column.declared.upper()]
+                if type(field.default) is not allowed and allowed is not object:
+                    raise exc.OperationalError("type mismatch on DEFAULT")
 
     def _conversion(
         self, before: TableDefinition, after: TableDefinition

@@ -105,6 +105,15 @@ def qualified(sql: str, schema: str) -> str:
     return f"{sql[: found[at].start]}{quoted(schema)}.{sql[found[at].start :]}"
 
 
+def with_columns(sql: str, names: Sequence[str]) -> str:
+    """A CREATE VIEW with names for its columns, unless it has them."""
+    found = tokenize(sql)
+    at = next(at for at, token in enumerate(found) if token.word == "AS" and not token.depth)
+    if found[at - 1].word == ")":
+        return sql
+    return f"{sql[: found[at].start]}({', '.join(map(quoted, names))}) {sql[found[at].start :]}"
+
+
 _CREATES: Final = {"TABLE": ("TABLE",), "INDEX": ("INDEX", "UNIQUE"), "VIEW": ("VIEW",)}
 
 

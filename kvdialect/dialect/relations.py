@@ -358,6 +358,7 @@ class Relation:
         is_record: a table of mapped records.
         rowid: its rows are told apart by a rowid; else by the bytes of their key.
         alias: position of the column that is the rowid, if there is one.
+        reals: positions of the columns of REAL affinity, of a table that SQL made.
         primary_key: positions of the key's columns; () if that is a rowid without a column.
         paths: the key first, then the indexes that can be read.
         decode: ``decode(key, value) -> row`` whose first items are the SQL values of the columns; more may follow.
@@ -377,6 +378,7 @@ class Relation:
         self._fields = {field.name: at for at, field in enumerate(definition.visible)}
         keys = tuple(self._fields[name] for name in definition.primary_key if name != ROWID)
         self.alias = keys[0] if self.rowid and keys else None
+        self.reals = tuple(at for at, column in enumerate(columns) if column.affinity == "REAL" and not self.is_record)
         self.primary_key = keys
         self.prefix = stored.prefix
         self._to_row = sqlvalues.row_writer(definition) if self.is_record else None
@@ -529,6 +531,12 @@ class Relation:
                 case _:
                     return None
         return tuple(tests)
+
+
+def real(value: Any) -> Any:
+    """A float, or text that is one, as a REAL column has it: a zero has no sign, as SQLite keeps it as an integer."""
+    number = apply_affinity(value, "REAL") if type(value) is str else value
+    return (number or 0.0) if type(number) is float else number
 
 
 def relation_of(entry: TableEntry, columns: Sequence[SqlColumn]) -> Relation:

@@ -19,7 +19,7 @@ import attrs
 
 from kvdialect import exc
 from kvdialect.dialect import ddltext, recordtables, virtual
-from kvdialect.dialect.relations import Relation, SqlColumn, relation_of
+from kvdialect.dialect.relations import ROWID_NAMES, Relation, SqlColumn, relation_of
 from kvdialect.schema.definition import ROWID, TableDefinition
 from kvdialect.schema.names import folded
 from kvdialect.schema.tokens import quoted
@@ -168,11 +168,24 @@ class Shadow:
             statement = ddltext.stored(wanted.statement, "VIEW", schema)
             self.ensure(ddltext.identifiers(wanted.statement) - {folded(name)})
             self.db.execute(statement)
-            self.main.execute(statement)
+            self.main.execute(self.shown_view(statement, schema, name))
             return
         self._create_shadow(wanted.definition, schema)
         relation = self._relation(wanted)
         self.main.execute(virtual.create_statement(relation))
+
+    def shown_view(self, statement: str, schema: str, name: str) -> str:
+        """The statement that gives ``main`` a view which the other database has.
+
+        A rowid in it is called as its INTEGER PRIMARY KEY is, which no virtual table has.
+        """
+        if ROWID_NAMES.isdisjoint(ddltext.identifiers(statement)):
+            return statement
+        try:
+            rows = self.db.execute(f"pragma {quoted(schema)}.table_info({quoted(name)})").fetchall()
+        except apsw.Error:
+            return statement  # it names what is not there
+        return ddltext.with_columns(statement, [row[1] for row in rows])
 
     def _create_shadow(self, definition: TableDefinition, schema: str) -> None:
         if definition.statement is None:

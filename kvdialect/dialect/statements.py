@@ -178,7 +178,8 @@ class Statement:
         alias: another name that the statement uses for it.
         conflict: of INSERT OR and UPDATE OR: the resolution, in upper case.
         columns: the column list of INSERT.
-        assigned: the columns that UPDATE sets.
+        head: of UPDATE: its WITH.
+        sets: what UPDATE assigns: the columns and the expression, which is a row value where there are several.
         source: of INSERT: a query or VALUES that gives the rows, with the statement's WITH in front; None for DEFAULT
             VALUES.
         simple_values: of INSERT, if the source is ``VALUES (?, ...), ...`` and nothing else: rows and columns; the
@@ -206,7 +207,8 @@ class Statement:
     alias: str | None = None
     conflict: Resolution | None = None
     columns: tuple[str, ...] | None = None
-    assigned: tuple[str, ...] = ()
+    head: Part = Part("")
+    sets: tuple[tuple[tuple[str, ...], Part], ...] = ()
     source: Part | None = None
     simple_values: tuple[int, int] | None = None
     upsert: tuple[UpsertClause, ...] = ()
@@ -215,6 +217,11 @@ class Statement:
     transaction: TransactionText | None = None
     pragma: PragmaText | None = None
     definition: Definition | None = None
+
+    @property
+    def assigned(self) -> tuple[str, ...]:
+        """The columns that UPDATE sets."""
+        return tuple([name for names, _ in self.sets for name in names])
 
     def bind(self, values: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
         """The values in the order of the parameters.
@@ -417,7 +424,7 @@ class _Parser:
         if word in ("INSERT", "REPLACE"):
             return self._insert(with_end)
         if word in ("UPDATE", "DELETE"):
-            return self._change()
+            return self._change(with_end)
         if with_end == 0:
             match word:
                 case "EXPLAIN":
@@ -476,7 +483,7 @@ class _Parser:
         found.update(self._parts(cut, returning))
         return found
 
-    def _change(self) -> dict[str, Any]:
+    def _change(self, with_end: int) -> dict[str, Any]:
         reader = self.reader
         kind = reader.take().word
         verb = reader.at
@@ -495,26 +502,29 @@ class _Parser:
             "table": table,
             "alias": alias,
             "conflict": conflict,
-            "assigned": self._assigned(cut) if kind == "UPDATE" else (),
+            "head": self._part(0, with_end),
+            "sets": self._sets(cut) if kind == "UPDATE" else (),
         }
         found.update(self._parts(cut, returning))
         if conflict is not None:
             found["text"] = self._joined([(0, verb), (resolved, cut)])
         return found
 
-    def _assigned(self, stop: int) -> tuple[str, ...]:
-        """The columns that stand in front of the ``=`` of a SET clause."""
+    def _sets(self, stop: int) -> tuple[tuple[tuple[str, ...], Part], ...]:
+        """What a SET clause assigns."""
         reader = self.reader
         reader.accept("NOT", "INDEXED")
         reader.expect("SET")
-        names: list[str] = []
+        sets = []
         while True:
-            names += reader.names() if reader.word == "(" else (reader.expect_name(),)
+            names = reader.names() if reader.word == "(" else (reader.expect_name(),)
             reader.expect("=")
+            start = reader.at
             while reader.at < stop and not self._ends_assignment(reader.at):
                 reader.at += 1
+            sets.append((names, self._expression(start, reader.at)))
             if not reader.accept(","):
-                return tuple(names)
+                return tuple(sets)
 
     def _ends_assignment(self, at: int) -> bool:
         token = self.tokens[at]

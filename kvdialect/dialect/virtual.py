@@ -211,6 +211,9 @@ class _Table:
         relation, connection = self.relation, self._connection
         values = list(fields[: relation.width])
         key = relation.key_of_handle(handle)
+        if connection.writer.is_overtaken(relation, key):
+            connection.writer.assign_again(relation, key)
+            return
         if apsw.no_change in values:
             # As the row is now: a foreign key's action may have changed it since SQLite read it.
             now = relation.get(connection.txn, key)

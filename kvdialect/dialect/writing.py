@@ -16,7 +16,8 @@ import attrs
 from kvdialect import exc
 from kvdialect.codec.dynamic import apply_affinity
 from kvdialect.dialect import functions
-from kvdialect.dialect.relations import Relation
+from kvdialect.dialect.ddltext import table_facts
+from kvdialect.dialect.relations import Relation, real
 from kvdialect.dialect.targets import ANY, target_of
 from kvdialect.dialect.virtual import rows_table
 from kvdialect.schema.definition import ROWID
@@ -26,7 +27,7 @@ from kvdialect.store.writer import RowChanges, conflicts, write_rows
 
 if TYPE_CHECKING:
     from kvdialect.dialect.connection import Connection
-    from kvdialect.dialect.statements import UpsertClause
+    from kvdialect.dialect.statements import Statement, UpsertClause
 
 Values = list[Any]
 
@@ -79,12 +80,28 @@ class Writer:
         self.returned: list[Values] | None = None
         self._resolution: str | None = None
         self._quiet = False
+        self._update: tuple[Statement, Sequence[Any]] | None = None
+        self._overtaken: set[tuple[int, bytes]] = set()
 
-    def begin(self, resolution: str | None = None, *, returning: bool = False) -> None:
-        """Begin a statement."""
+    def begin(
+        self,
+        resolution: str | None = None,
+        *,
+        returning: bool = False,
+        update: tuple[Statement, Sequence[Any]] | None = None,
+    ) -> None:
+        """Begin a statement.
+
+        Args:
+            resolution: OR IGNORE and the like, in upper case.
+            returning: it has RETURNING.
+            update: an UPDATE without FROM, and its parameters.
+        """
         self.count = 0
         self.returned = [] if returning else None
         self._resolution = None if resolution == "ABORT" else resolution
+        self._update = update
+        self._overtaken.clear()
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -193,7 +210,9 @@ class Writer:
             for index, key in found:
                 if target is ANY or target is index:
                     if not clause.nothing:
-                        self._upsert(insertion, clause, key, row)
+                        early = index is None and clause is insertion.upserts[0] and _looks_early(relation)
+                        excluded = _given(relation, values) if early else _stored(relation, row)
+                        self._upsert(insertion, clause, key, excluded)
                     return
         if found:
             if resolution == "IGNORE":
@@ -209,13 +228,12 @@ class Writer:
         self.lastrowid = last
         self._note(relation, inserted)
 
-    def _upsert(self, insertion: Insertion, clause: UpsertClause, key: bytes, row: Sequence[Any]) -> None:
+    def _upsert(self, insertion: Insertion, clause: UpsertClause, key: bytes, excluded: Sequence[Any]) -> None:
         """DO UPDATE: work out the new values of the row that is there, with ``excluded`` as the row that is not."""
         relation, connection = insertion.relation, self._connection
         current = relation.get(connection.txn, key)
         assert current is not None
         handle = relation.handle(key)
-        excluded = relation.values(*relation.stored.codec.encode(tuple(row))[:2])
         connection.rowsets["target"] = [[*current, handle]]
         connection.rowsets["excluded"] = [[*excluded, handle]]
         sources = {
@@ -256,6 +274,48 @@ class Writer:
             given[relation.alias] = rowid
         self._insert_one(Insertion(relation, range(len(given)), self._resolution), given)
         return self.lastrowid
+
+    def is_overtaken(self, relation: Relation, key: bytes) -> bool:
+        """Whether the UPDATE that runs has changed the row at ``key`` since its new values were worked out.
+
+        Another row has been moved to this key, or a foreign key's action has changed the row.
+        """
+        return (relation.id, key) in self._overtaken
+
+    def assign_again(self, relation: Relation, key: bytes) -> None:
+        """Work out the SET of the UPDATE that runs once more, for the row that is at ``key`` now, and change it.
+
+        SQLite finds all rows first and then works out each one's values, but hands over those of a virtual table
+        with its rows.
+        """
+        connection = self._connection
+        current = relation.get(connection.txn, key)
+        if current is None or self._update is None:
+            return
+        statement, values = self._update
+        handle = relation.handle(key)
+        connection.rowsets["target"] = [[*current, handle]]
+        target = rows_table(connection, relation, "target")
+        texts: list[str] = []
+        params = [*statement.head.pick(values)]
+        for names, expression in statement.sets:
+            for text in _column_expressions(expression.text, len(names)):
+                texts.append(text)
+                params += expression.pick(values)
+        name = quoted(statement.alias or relation.name)
+        sql = f"{statement.head.text} select {', '.join(texts)} from {target} as {name}"
+        with connection.strictly(strict=False):
+            text, bound = functions.prepared_over_rows(sql, connection, params, relation, {"target": target})
+            [results] = connection.main.execute(text, bound or None).fetchall()
+        new = list(current)
+        rowid = None
+        for assigned, value in zip(statement.assigned, results, strict=True):
+            at = relation.positions.get(folded(assigned), relation.alias)
+            if at is None:
+                rowid = _rowid(value)
+            else:
+                new[at] = value
+        self.update(relation, key, new, rowid)
 
     def update(
         self,
@@ -305,6 +365,8 @@ class Writer:
             numbered = self._autoincrement(relation) if relation.is_record else relation.alias
             if numbered is not None and isinstance(new[numbered], int) and new[numbered] > 0:
                 connection.observe_id(relation, new[numbered])
+        if self._update is not None and (self._quiet or not stays):
+            self._overtaken.add((relation.id, new_key))
         returned = None if self._quiet else self.returned
         if not self._quiet:
             self.count += 1
@@ -362,14 +424,16 @@ class Writer:
         derivation = self._connection.shadow.derivation(self._connection.entry_of(relation))
         if relation.alias is not None:
             last = self._number(relation, rows, relation.alias)
-            return [tuple(derivation(values)) for values in rows] if derivation else list(map(tuple, rows)), last
+            made = [tuple(derivation(values)) for values in rows] if derivation else list(map(tuple, rows))
+            return _with_reals(relation, made), last
         if not relation.rowid:
-            return [tuple(derivation(values) if derivation else values) for values in rows], self.lastrowid
+            made = [tuple(derivation(values) if derivation else values) for values in rows]
+            return _with_reals(relation, made), self.lastrowid
         ids = self._connection.take_ids(relation, len(rows))
         made = [
             (*(derivation(values) if derivation else values), rowid) for values, rowid in zip(rows, ids, strict=True)
         ]
-        return made, made[-1][-1] if made else None
+        return _with_reals(relation, made), made[-1][-1] if made else None
 
     def _number(self, relation: Relation, rows: Sequence[Values], at: int) -> int | None:
         """Give an id to each row that has none."""
@@ -411,9 +475,9 @@ class Writer:
             return relation.row_of(values)
         derivation = self._connection.shadow.derivation(self._connection.entry_of(relation))
         whole = derivation(values) if derivation else values
-        if not relation.rowid or relation.alias is not None:
-            return tuple(whole)
-        return (*whole, relation.handle(key) if rowid is None else rowid)
+        if relation.rowid and relation.alias is None:
+            whole = [*whole, relation.handle(key) if rowid is None else rowid]
+        return _with_reals(relation, [tuple(whole)])[0]
 
 
 def resolvable(error: BaseException) -> bool:
@@ -433,6 +497,35 @@ def _rowid(given: Any) -> int:
     if type(value) is not int:
         raise exc.IntegrityError("datatype mismatch", value=given)
     return value
+
+
+def _with_reals(relation: Relation, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of an SQL table with no zero below zero in a column of REAL affinity, see :func:`.real`."""
+    for at in relation.reals:
+        pick = itemgetter(at)
+        # Looked for without code of Python's for each row; text may be such a zero, too.
+        if 0.0 in map(pick, rows) or str in set(map(type, map(pick, rows))):
+            rows = [(*row[:at], real(row[at]), *row[at + 1 :]) for row in rows]
+    return rows
+
+
+def _stored(relation: Relation, row: Sequence[Any]) -> list[Any]:
+    """The SQL values that a row has once it is stored."""
+    return relation.values(*relation.stored.codec.encode(tuple(row))[:2])
+
+
+def _given(relation: Relation, values: Values) -> Values:
+    """The values of a row to which no affinity was applied; SQLite reads an integer in a REAL column as a float."""
+    return [float(value) if at in relation.reals and type(value) is int else value for at, value in enumerate(values)]
+
+
+def _looks_early(relation: Relation) -> bool:
+    """Whether SQLite looks at a rowid before it applies affinities, so that ``excluded`` has the values as given."""
+    statement = relation.stored.definition.statement
+    if relation.alias is None or statement is None:
+        return False
+    facts = table_facts(statement)
+    return not (facts.has_check or facts.has_generated)
 
 
 def _column_expressions(expression: str, count: int) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import func
 
+import kvdialect
 from kvdialect import exc
 
 TRIGGER = "AFTER INSERT ON t BEGIN DELETE FROM t; END"
@@ -143,3 +147,160 @@ def test_an_index_over_a_name_that_sqlite_takes_for_a_string(connection):
     with pytest.raises(sa.exc.OperationalError, match=r"no such column: zzz \(index i\)"):
         connection.exec_driver_sql('CREATE INDEX i ON t (a, "zzz")')
     assert seen(connection) == before
+
+
+class Moment(sa.TypeDecorator):
+    """A datetime by another name."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+
+class Seconds(sa.TypeDecorator):
+    """A datetime that is kept as an integer."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        return dialect.type_descriptor(sa.Integer())
+
+
+visits = sa.Table(
+    "visits",
+    sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("seen", sa.DateTime),
+    sa.Column("aware", sa.DateTime(timezone=True)),
+    sa.Column("day", sa.Date),
+    sa.Column("clock", sa.Time),
+    sa.Column("lasts", sa.Interval),
+    sa.Column("moment", Moment),
+    sa.Column("seconds", Seconds),
+    sa.Column("varied", sa.DateTime().with_variant(sa.Integer(), "kvdialect")),
+    sa.Column("name", sa.String),
+)
+NOW, DAY = dt.datetime.fromisoformat("2024-05-01 12:00"), dt.timedelta(days=1)
+v = visits.c
+
+
+@pytest.fixture(scope="module")
+def visited():
+    engine = sa.create_engine("kvdialect+memory://")
+    visits.metadata.create_all(engine)
+    with engine.connect() as connection:
+        connection.execute(
+            visits.insert().values(
+                id=1, seen=NOW, aware=NOW, day=NOW.date(), clock=NOW.time(), lasts=DAY, moment=NOW, name="x"
+            )
+        )
+        yield connection
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("expression", "symbol", "type_"),
+    [
+        (v.seen + DAY, "+", "DateTime"),
+        (v.seen - DAY, "-", "DateTime"),
+        (v.seen - v.seen, "-", "DateTime"),
+        (v.seen + v.seen, "+", "DateTime"),
+        (v.seen + DAY + DAY, "+", "DateTime"),
+        (v.aware - DAY, "-", "DateTime"),
+        (v.day + DAY, "+", "Date"),
+        (v.clock - DAY, "-", "Time"),
+        (v.lasts + v.lasts, "+", "Interval"),
+        (v.lasts + DAY + DAY, "+", "Interval"),
+        (v.lasts - DAY, "-", "Interval"),
+        (v.moment + DAY, "+", "Moment"),
+        (NOW - v.seen, "-", "DateTime"),
+        (func.max(v.seen) - func.min(v.seen), "-", "DateTime"),
+        (func.now() - v.seen, "-", "DateTime"),
+        (sa.cast(v.name, sa.DateTime) - v.seen, "-", "DateTime"),
+        (sa.case((v.id == 1, v.seen)) - v.seen, "-", "DateTime"),
+        (func.sum(v.lasts), "sum()", "Interval"),
+        (func.avg(v.seen), "avg()", "DateTime"),
+    ],
+)
+def test_arithmetic_on_dates_and_times_is_refused(visited, expression, symbol, type_):
+    """SQLite would calculate with the years that the texts begin with, and say nothing."""
+    for statement in (
+        sa.select(expression),
+        sa.select(v.id).order_by(expression),
+        sa.select(v.id).group_by(v.id).having(expression > NOW),
+    ):
+        with pytest.raises(exc.NotSupportedError, match=r"julianday") as caught:
+            visited.execute(statement)
+        assert caught.value.facts == {"operation": symbol, "type": type_}
+
+
+@pytest.mark.filterwarnings("ignore:Type object:sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.parametrize(
+    ("expression", "symbol"),
+    [
+        (lambda: v.lasts * 2, "*"),
+        (lambda: 2 * v.lasts, "*"),
+        (lambda: v.lasts / 2, "/"),
+        (lambda: v.lasts // 2, "//"),
+        (lambda: v.lasts % 2, "%"),
+        (lambda: -v.lasts, "-"),
+    ],
+)
+def test_multiples_of_intervals_are_refused(visited, expression, symbol):
+    """They are texts as well."""
+    with pytest.raises(exc.NotSupportedError, match=r"visits\.lasts, of type Interval") as caught:
+        visited.execute(sa.select(expression()))
+    assert caught.value.facts == {"operation": symbol, "type": "Interval"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        (v.seen > NOW - DAY, True),
+        (v.seen.between(NOW, NOW + DAY), True),
+        (v.day == NOW.date(), True),
+        (v.lasts == DAY, True),
+        (v.lasts.in_([DAY]), True),
+        (func.max(v.seen), NOW),
+        (func.count(v.seen) + 1, 2),
+        (func.coalesce(v.seen, NOW) >= v.seen, True),
+        (func.julianday(v.seen) - func.julianday(v.day), 0.5),
+        (func.unixepoch(v.seen) - func.unixepoch(v.day), 43200),
+        (func.datetime(v.seen, "+30 days"), "2024-05-31 12:00:00"),
+        (sa.extract("year", v.seen) + 1, 2025),
+        (sa.cast(v.seen, sa.String) + "x", "2024-05-01 12:00:00.000000x"),
+        (sa.type_coerce(v.id, Seconds) + sa.type_coerce(5, sa.Integer), 6),
+        (func.coalesce(v.varied, 1) + 1, 2),
+    ],
+)
+def test_what_is_no_arithmetic_on_dates_and_times(visited, expression, value):
+    """Comparisons, functions, texts, and what a type keeps as a number."""
+    assert visited.scalar(sa.select(sa.type_coerce(expression, expression.type))) == value
+
+
+def test_a_session_refuses_arithmetic_on_dates_and_times():
+    """What it hands to the SQL door is refused there: it would have found and deleted nothing, or the wrong rows."""
+    models = kvdialect.registry()
+
+    @kvdialect.mapped(models)
+    class Visit:
+        __tablename__ = "visits"
+        id: kvdialect.Mapped[int] = kvdialect.field(primary_key=True)
+        seen: kvdialect.Mapped[dt.datetime]
+
+    with kvdialect.create_engine("memory://") as store:
+        models.create_all(store)
+        with kvdialect.Session(store) as session, session.begin():
+            session.add(Visit(1, NOW))
+            session.flush()
+            for statement in (
+                sa.select(Visit.id).where(Visit.seen + 30 * DAY > NOW),
+                sa.select(Visit.id).order_by(Visit.seen - DAY),
+                sa.select(Visit.seen - Visit.seen),
+                sa.delete(Visit).where(Visit.seen + 30 * DAY > NOW),
+                sa.update(Visit).values(seen=Visit.seen + DAY),
+            ):
+                with pytest.raises(exc.NotSupportedError, match=r"visits\.seen, of type DateTime"):
+                    session.execute(statement)
+            assert session.scalars(sa.select(Visit.id).where(Visit.seen > NOW - 30 * DAY)).all() == [1]
+            assert session.execute(sa.delete(Visit).where(Visit.seen > NOW - 30 * DAY)).rowcount == 1
