@@ -245,7 +245,7 @@ class StorageBackend(Reader):
             path: a directory that is not there yet, or is empty.
 
         Raises:
-            ArgumentError, NotAStore: if something is there.
+            ArgumentError, NotAStore: if something is there, or it is in the store's own directory.
             NotSupportedError: if the engine has no files.
             Corruption: if the engine finds damage on the way.
             DiskFull, BackendError: if it cannot be written; nothing is left of it.
@@ -265,6 +265,10 @@ class StorageBackend(Reader):
         """Close this handle; snapshots and iterators made from it raise StoreClosed. Closing twice is harmless.
 
         The engine is closed with the last handle on it.
+
+        Raises:
+            BackendError: if another store is at its path by now, to which nothing is written. It is closed all the
+                same.
         """
 
     def put(self, cf: str, key: bytes, value: bytes) -> None:

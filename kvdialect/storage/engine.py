@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 import os
 import time
 import weakref
@@ -15,7 +16,11 @@ from kvdialect import exc
 from kvdialect.storage.batch import WriteBatch
 from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderStats, Snapshot, check_bounds
 from kvdialect.storage.figures import CommitFigures
+from kvdialect.storage.location import Location
 from kvdialect.storage.options import ColumnFamilyOptions, StoreOptions
+from kvdialect.storage.storedir import Marker
+
+_log = logging.getLogger(__name__)
 
 ErrorMaker = Callable[[], exc.Error]
 
@@ -56,10 +61,14 @@ class Engine(abc.ABC):
         options: the options it was opened with.
         counters: what ``stats()`` counts: commits, batches, conflicts.
         figures: how long the batches took, and how large they were.
+        marker: what was fixed when the store was created, or None if it has no directory.
+        location: where it was opened, or None.
     """
 
     name: str
     capabilities: Capabilities
+    marker: Marker | None = None
+    location: Location | None = None
 
     def __init__(self, path: str | None, options: StoreOptions) -> None:
         self.path = path
@@ -168,6 +177,41 @@ class Engine(abc.ABC):
     def shut(self, operation: str) -> exc.StoreClosed:
         """The error of a call that another thread's close overtook."""
         return exc.StoreClosed(f"{self.name}:{self.path or ''} is closed; open it again", **self.facts(operation))
+
+    def check_place(self, operation: str) -> None:
+        """Refuse what goes by the store's path if another store is there by now, or none."""
+        if self.location is not None and not self.location.holds():
+            raise exc.ReopenRequired(self.elsewhere("nothing was done"), **self.facts(operation))
+
+    def elsewhere(self, done: str) -> str:
+        """The message of a store that is not at its path any more."""
+        return (
+            f"the store at {self.path} was moved, removed or replaced while it was open; {done} (close it and open it"
+            " again)"
+        )
+
+    def tell_elsewhere(self, location: Location, *, lost: bool) -> None:
+        """Say behind closing that the store is not at its path any more.
+
+        Args:
+            location: where it was.
+            lost: whether commits are gone that were on no disk.
+
+        Raises:
+            BackendError: unless nothing is at the path, and nothing is lost: then it is a warning in the log.
+        """
+        where = (
+            "what was not flushed before is lost"
+            if lost
+            else "what was committed is where it was moved to, unless it was removed"
+        )
+        message = (
+            f"the store at {self.path} was moved, removed or replaced while it was open: nothing was written to what is"
+            f" there now, and {where} (stop programs before a store is moved or replaced)"
+        )
+        if lost or not location.vacant():
+            raise exc.BackendError(message, **self.facts("close"))
+        _log.warning("%s", message)
 
     def check_process(self) -> None:
         """Refuse to go on in a child that was forked without Python's knowledge, such as by a C extension."""

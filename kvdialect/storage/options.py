@@ -179,6 +179,7 @@ class ColumnFamilyOptions:
         compaction: ``"level"``, or ``"fifo"``, which **drops the oldest data** beyond ``fifo_max_size``.
         write_buffer_size: bytes of one memtable; ``max_write_buffer_number`` of them may exist.
         compression: of the data blocks, one of none, snappy, zlib, bz2, lz4, lz4hc, zstd.
+        num_levels: levels of files, 1 to 100.
         lmdb_database: LMDB's named database; by default the family's own name.
         lmdb_tag: byte that tells the family apart where several share a named database, 0 to 255, or None.
     """
@@ -197,7 +198,7 @@ class ColumnFamilyOptions:
     level0_slowdown_writes_trigger: int = int_field(20, at_least=1)
     level0_stop_writes_trigger: int = int_field(36, at_least=1)
     target_file_size_base: int = size_field("64MiB")
-    num_levels: int = int_field(7, at_least=1)
+    num_levels: int = int_field(7, at_least=1, at_most=100)  # with a million RocksDB does not come to an end
     lmdb_database: str | None = attrs.field(default=None)
     lmdb_tag: int | None = attrs.field(default=None)
 

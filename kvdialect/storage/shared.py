@@ -27,7 +27,7 @@ from kvdialect.storage.contract import Capabilities, FamilyStats, Pair, ReaderSt
 from kvdialect.storage.engine import Children, Engine, EngineSnapshot, ErrorMaker, dead, forked
 from kvdialect.storage.interrupts import undisturbed
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, StoreOptions, check_family_name
-from kvdialect.storage.storedir import copy, read_marker
+from kvdialect.storage.storedir import copy, within
 
 T = TypeVar("T")
 
@@ -185,11 +185,16 @@ class Handle(StorageBackend):
         if not os.fspath(path):
             raise exc.ArgumentError("the path of the backup is empty; give a directory", **self.engine.facts("backup"))
         target = os.path.abspath(path)
-        source = read_marker(self.path) if self.path is not None and self.capabilities.persistent else None
-        if source is None:
+        marker = self.engine.marker
+        if marker is None or self.path is None:
             self.engine.copy_to(target)  # says that there are no files
             return
-        copy(target, source, self.engine.copy_to)
+        if within(target, self.path):
+            raise exc.ArgumentError(
+                f"{target} is in the store at {self.path}, of which it would be a backup; give a path outside",
+                **self.engine.facts("backup"),
+            )
+        copy(target, marker, self.engine.copy_to)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         self._check_open()
@@ -313,6 +318,7 @@ def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyE
 
     Raises:
         ArgumentError: if it is open in this process with other options.
+        ReopenRequired: if what is open in this process is not at its path any more.
         DeviceError: if a file of it cannot be read.
     """
     with _opening:
@@ -326,6 +332,12 @@ def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyE
                     engine=key[0], path=key[-1], operation="open", engine_message=str(error),
                 ) from error  # fmt: skip
         else:
+            if engine.location is not None and not engine.location.holds():
+                raise exc.ReopenRequired(
+                    f"{engine.name}:{engine.path} is open in this process, and was moved, removed or replaced since;"
+                    " close it first (all handles on it)",
+                    **engine.facts("open"),
+                )
             check_same_options(engine, options)
             engine.check_options(options)
         engine.references += 1
@@ -387,6 +399,8 @@ def _after_fork_in_child() -> None:
         error = forked(engine)
         if engine.path is not None:
             inherited_paths.add(engine.path)
+        if engine.location is not None:
+            engine.location.close()
         for handle in engine.handles:
             _leak_scans(handle)
             handle.kill(error)

@@ -166,7 +166,8 @@ def restore(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
 
     Raises:
         NotAStore: if there is no store at ``source``, or anything at ``target``.
-        ArgumentError: if there is a store at ``target``.
+        ArgumentError: if there is a store at ``target``, if that is in ``source``, or if a directory is there that is
+            no part of a store.
         StoreLocked: if a process has the source open for writing; back it up from there.
         BackendError: if it cannot be written; nothing is left of it.
     """
@@ -176,8 +177,26 @@ def restore(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     marker = read_marker(source)
     if marker is None:
         raise exc.NotAStore(f"there is no store at {source}", path=source)
+    if within(target, source):
+        raise exc.ArgumentError(f"{target} is in the store at {source}; give a path outside", path=source)
+    for entry in sorted(os.listdir(source)):
+        if entry not in _NOT_COPIED and os.path.isdir(os.path.join(source, entry)):
+            raise exc.ArgumentError(
+                f"the store at {source} has the directory {os.path.join(source, entry)} in it, which is no part of a"
+                " store (move it out, then restore)",
+                path=source,
+            )
     with _unwritten(source):
         copy(target, marker, lambda directory: _copy_files(source, directory))
+
+
+def within(path: str, directory: str) -> bool:
+    """Whether ``path``, where nothing need be, is in a directory; by what the file system says, not by names."""
+    for parent in Path(os.path.realpath(path)).parents:
+        with contextlib.suppress(OSError):
+            if os.path.samefile(parent, directory):
+                return True
+    return False
 
 
 @contextlib.contextmanager

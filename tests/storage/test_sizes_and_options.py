@@ -100,6 +100,7 @@ def test_store_options_take_text_and_values_alike():
         ({"write_buffer_size": "64 Mebibytes"}, "no size"),
         ({"max_write_buffer_number": 0}, "too small; it must be 1 or more"),
         ({"max_write_buffer_number": "two"}, "no whole number"),
+        ({"num_levels": 101}, "num_levels=101 is too large; it must be 100 or less"),
         ({"lmdb_tag": 256}, "an int from 0 to 255"),
         ({"lmdb_tag": -1}, "an int from 0 to 255"),
         ({"lmdb_tag": True}, "an int from 0 to 255"),

@@ -44,6 +44,7 @@ from kvdialect.storage.lmdb.layout import DATA_FILE
 from kvdialect.storage.lmdb.options import DEFAULT_MAP_SIZE, LmdbOptions
 from kvdialect.storage.lmdb.reading import CheckedLmdbSnapshot, LmdbSnapshot
 from kvdialect.storage.lmdb.structure import faults
+from kvdialect.storage.location import Location
 from kvdialect.storage.options import (
     RESERVED_FAMILY,
     ColumnFamilyOptions,
@@ -84,13 +85,14 @@ class LmdbEngine(Engine):
         self.path: str = path
         self.options: LmdbOptions = options
         writable = options.mode == "rw"
-        marker = open_directory(
+        marker = self.marker = open_directory(
             path,
             Marker(format=FORMAT, engine="lmdb", checksum=options.checksum is not False),
             checksum=options.checksum,
             writable=writable,
             build=_build,
         )
+        self.location = Location(path)
         self.checked = marker.checksum
         self.capabilities = Capabilities(
             checksums="library" if marker.checksum else "none",
@@ -398,6 +400,7 @@ class LmdbEngine(Engine):
                 raise translate(self, error, "backup") from error
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        self.check_place("verify")
         while True:
             with self.take_snapshot() as snapshot:
                 assert snapshot.moment is not None, "each LMDB snapshot has a number"
@@ -411,6 +414,7 @@ class LmdbEngine(Engine):
 
     @contextlib.contextmanager
     def still(self) -> Iterator[str]:
+        self.check_place("verify")
         yield self.path  # a read transaction of the other process is of one moment
 
     def families(self) -> Iterable[str]:
@@ -684,11 +688,18 @@ class LmdbEngine(Engine):
             while self.live and time.monotonic() < deadline:
                 time.sleep(0.001)
             self.closed = True
-            self._note_closed()
+            location = self.location
+            assert location is not None, "it is there from opening on"
+            there = location.holds()
+            if there:
+                self._note_closed()
             self.env.close()
             self.known.clear()
             if self._process_lock is not None:
                 self._process_lock.close()
+            location.close()
+        if not there and self.options.mode == "rw":
+            self.tell_elsewhere(location, lost=False)
 
     def _note_closed(self) -> None:
         """Note the last transaction that is on the disk: the store never goes back behind it."""

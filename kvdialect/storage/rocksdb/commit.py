@@ -24,6 +24,7 @@ from kvdialect.storage.contract import Pair
 from kvdialect.storage.group import Group, Request, Withdrawn
 from kvdialect.storage.interrupts import POLL, HeldInterrupts, undisturbed
 from kvdialect.storage.options import RESERVED_FAMILY
+from kvdialect.storage.rocksdb.abandoned import stop_writing
 from kvdialect.storage.rocksdb.errors import disk_full, stall
 from kvdialect.storage.rocksdb.reading import RocksDBScan
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _TOKEN: Final = b"\xfft"
 _STALL_SECONDS: Final = 60.0
 _LITTLE_SPACE: Final = 256 << 20
+_ATTENTION: Final = 0.005
+"""Seconds after which a commit looks whether the store is where it was: at each it would be a sixth of a small one."""
 
 
 class _Sync(Request):
@@ -69,6 +72,7 @@ class Committer:
 
     Attributes:
         failed: why the database can no longer be written, or None.
+        moved: that the store is not at its path any more, or None. What is under way goes on: the log is held open.
     """
 
     def __init__(self, engine: RocksDBEngine) -> None:
@@ -81,6 +85,8 @@ class Committer:
         # RocksDB tries every five seconds whether there is room again; meanwhile its log has "previous error".
         self._disk_full = False
         self.failed: str | None = None
+        self.moved: str | None = None
+        self.looked = 0.0
         self._options = rocksdict.WriteOptions()
         self._options.sync = False
         self._options.no_slowdown = True
@@ -281,6 +287,14 @@ class Committer:
         self._durable = reached.sequence
         engine.states.publish(reached)
 
+    def look(self, now: float) -> None:
+        """Called under the commit lock: notice that the store was moved, as RocksDB makes its next files by path."""
+        self.looked = now
+        engine = self._engine
+        if self.moved is None and engine.location is not None and not engine.closed and not engine.location.holds():
+            self.moved = engine.elsewhere("nothing was written")
+            stop_writing(engine.database, logged=engine.logged)
+
     def settle(self) -> None:
         """Return when snapshots are of the families as they are now."""
         if self._synced:
@@ -419,7 +433,10 @@ class _Locked:
         engine = self._engine
         if not engine.commit_lock.acquire(blocking=False):
             self._wait()
-        failed = self._committer.failed
+        committer, now = self._committer, time.monotonic()
+        if now - committer.looked >= _ATTENTION or self._operation != "batch_write":
+            committer.look(now)
+        failed = committer.failed or committer.moved
         if failed is not None or engine.closed:
             engine.commit_lock.release()
             if failed is None:

@@ -26,7 +26,9 @@ from kvdialect.storage.batch import WriteBatch, check_key, check_keys
 from kvdialect.storage.contract import Capabilities, FamilyStats, StorageBackend
 from kvdialect.storage.engine import Engine
 from kvdialect.storage.filelock import FileLock
+from kvdialect.storage.location import Location
 from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, parse_store_options
+from kvdialect.storage.rocksdb.abandoned import abandon, driver_path
 from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
 from kvdialect.storage.rocksdb.errors import disk_full, translate
@@ -124,9 +126,11 @@ class RocksDBEngine(Engine):
                 self._lock_directory()
                 self._check_threads()
             marker = Marker(format=FORMAT, engine="rocksdb", checksum=False)
-            open_directory(path, marker, checksum=None, writable=writable, build=_build)
+            self.marker = open_directory(path, marker, checksum=None, writable=writable, build=_build)
             if writable:
                 self._lock_directory()
+            else:
+                self.location = Location(path)
             if options.check_files:
                 self._check_closed()
             self.database = self._open_database(declared)
@@ -146,6 +150,7 @@ class RocksDBEngine(Engine):
         """
         if self._lock_file is not None or not os.path.exists(os.path.join(self.path, MARKER)):
             return  # no store yet: nothing is written into a directory before it is known to be ours
+        self.location = Location(self.path)
         try:
             lock = FileLock(os.path.join(self.path, LOCK_FILE))
         except OSError as error:
@@ -160,8 +165,12 @@ class RocksDBEngine(Engine):
                 " (open it there, or with mode=ro or mode=secondary)",
                 **self.facts("open", holder_pid=pid),
             )
-        lock.note_holder()
         self._lock_file = lock
+        if not self.location.holds():
+            raise exc.BackendError(
+                f"{self.path} was moved, removed or replaced meanwhile; try again", retryable=True, **self.facts("open")
+            )
+        lock.note_holder()
 
     def _check_threads(self) -> None:
         parent = threads_lost_in()
@@ -180,6 +189,8 @@ class RocksDBEngine(Engine):
             lock.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+        if self.location is not None:
+            self.location.close()
 
     def _check_closed(self) -> None:
         """Refuse a store whose files are not what they were when it was closed."""
@@ -319,7 +330,7 @@ class RocksDBEngine(Engine):
         self, options: RocksDBOptions, families: Mapping[str, rocksdict.Options], access: rocksdict.AccessType
     ) -> rocksdict.Rdict:
         native = family_options(_OWN_OPTIONS, self._cache, blooms=False, native=database_options(options))
-        return rocksdict.Rdict(self.path, native, column_families=dict(families), access_type=access)
+        return rocksdict.Rdict(driver_path(self.path), native, column_families=dict(families), access_type=access)
 
     def _add_family(self, database: rocksdict.Rdict, name: str, prefix_length: int | None) -> None:
         family = Family(database, name, prefix_length)
@@ -400,6 +411,7 @@ class RocksDBEngine(Engine):
                 " in the log; make it where the store is open for writing, or copy it (kvdialect copy)",
                 **self.facts("backup"),
             )
+        self.check_place("backup")
         inside = os.path.join(directory, "checkpoint")  # RocksDB makes its directory itself
         with self.commit_lock:
             try:
@@ -412,6 +424,7 @@ class RocksDBEngine(Engine):
 
     @contextlib.contextmanager
     def still(self) -> Iterator[str]:
+        self.check_place("verify")
         if self.options.mode != "rw":
             yield self.path
             return
@@ -439,6 +452,7 @@ class RocksDBEngine(Engine):
         return family
 
     def family_options(self, name: str) -> ColumnFamilyOptions:
+        self.check_place("column_family_options")
         return options_written(read_options_file(self.path).get(name, {}))
 
     def create_family(self, name: str, options: ColumnFamilyOptions) -> None:
@@ -475,6 +489,7 @@ class RocksDBEngine(Engine):
         self._committer.settle()
 
     def check_redeclared(self, name: str, options: ColumnFamilyOptions) -> None:
+        self.check_place("open")
         self._check_declared(name, options, read_options_file(self.path), exists=True)
 
     # ------------------------------------------------------------------ the rest
@@ -496,6 +511,7 @@ class RocksDBEngine(Engine):
         self.known[RESERVED_FAMILY].rdict.compact_range(None, None)
 
     def flush(self) -> None:
+        self.check_place("flush")
         try:
             if self.options.durability == "none":
                 self._flush_together()
@@ -512,6 +528,7 @@ class RocksDBEngine(Engine):
 
     def compact(self, cf: str) -> None:
         family = self.family(cf, "compact")
+        self.check_place("compact")
         try:
             failed = self.background_errors()
             family.rdict.compact_range(None, None)
@@ -575,10 +592,22 @@ class RocksDBEngine(Engine):
             found[name] = FamilyStats(figure("rocksdb.estimate-num-keys") or 0, sum(sizes))
         return found
 
+    @property
+    def logged(self) -> bool:
+        """Whether all that was written is in the log."""
+        return self.options.durability != "none"
+
     def close(self) -> None:
+        location, writable = self.location, self.options.mode == "rw"
+        assert location is not None, "it is there from opening on"
         with self._committer.quiet():
             failure: Exception | None = None
-            if self.options.mode == "rw" and self.options.durability == "none":
+            there = location.holds()
+            # Where nothing is at the path the driver's writes find no directory, and it gives the files back.
+            abandoned = writable and not there and not location.vacant()
+            if abandoned:
+                self._abandon()
+            elif writable and not self.logged:
                 try:
                     self._flush_together()
                 except Exception as error:  # noqa: BLE001 - the driver raises nothing narrower; raised below
@@ -590,16 +619,25 @@ class RocksDBEngine(Engine):
             families, self.known = self.known, {}
             for family in (*families.values(), *self._dropped):
                 family.release()
-            # What is acknowledged is in the log, so that memtables which cannot be flushed now (a full disk, a damaged
-            # file) are no failure; the database then goes with the last reference to it.
-            with contextlib.suppress(Exception):
-                self.database.close()
+            if not abandoned:
+                # What is acknowledged is in the log, so that memtables which cannot be flushed now (a full disk, a
+                # damaged file) are no failure; the database then goes with the last reference to it.
+                with contextlib.suppress(Exception):
+                    self.database.close()
             del self.database
-            if self.options.mode == "rw" and failure is None and self._committer.failed is None:
+            if writable and there and failure is None and self._committer.failed is None:
                 note_closed(self.path, synced=self.options.durability == "sync")
             self._unlock_directory()
-        if failure is not None and self._committer.failed is None:
+        if writable and not there:
+            self.tell_elsewhere(location, lost=not self.logged)
+        elif failure is not None and self._committer.failed is None:
             raise translate(self, failure, "close") from failure
+
+    def _abandon(self) -> None:
+        """Let go of the database without closing it."""
+        rdicts = [family.rdict for family in (*self.known.values(), *self._dropped)]
+        abandon(self.path, self.database, rdicts, logged=self.logged)
+        self._cache.set_capacity(0)
 
     def native_objects(self) -> Iterable[object]:
         if self._lock_file is not None:

@@ -55,6 +55,7 @@ class RocksDBOptions(StoreOptions):
     Attributes:
         mode: ``"secondary"`` follows a primary in another process; ``catch_up()`` takes over what it has committed.
         block_cache_size: bytes of the cache of data blocks, which all families share.
+        max_background_jobs: threads that flush and compact, 1 to 1,024.
         max_open_files: -1 keeps all files open; FIFO families and a secondary need it.
         wal_recovery: what opening does with a damaged write-ahead log: ``"tolerate_corrupted_tail"`` drops an
             unfinished last record and refuses any other damage; ``"point_in_time"`` and ``"skip_any"`` **lose
@@ -64,7 +65,7 @@ class RocksDBOptions(StoreOptions):
 
     mode: str = choice_field("rw", ("rw", "ro", "secondary"))
     block_cache_size: int = size_field("256MiB")
-    max_background_jobs: int = int_field(4, at_least=1)
+    max_background_jobs: int = int_field(4, at_least=1, at_most=1024)  # its threads start at once
     bytes_per_sync: int = size_field("1MiB")
     wal_bytes_per_sync: int = size_field("1MiB")
     max_total_wal_size: int = size_field("256MiB")

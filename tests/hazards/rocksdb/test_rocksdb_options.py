@@ -318,3 +318,20 @@ def test_the_block_cache_is_shared_by_all_families(tmp_path: Path) -> None:
             assert sum(1 for _ in backend.scan(name)) == 1000
 
         assert 0 < backend.stats()["block_cache_bytes"] <= 2 * MIB
+
+
+def test_more_threads_than_can_be_are_refused() -> None:
+    """RocksDB starts its threads at once, and ends the process where one cannot be had."""
+    with pytest.raises(exc.ArgumentError, match="max_background_jobs='1025' is too large; it must be 1024 or less"):
+        open_backend("rocksdb:///nowhere?max_background_jobs=1025")
+
+
+def test_as_many_levels_as_are_allowed_work(tmp_path: Path) -> None:
+    """The bound is on what RocksDB can do; with a million levels it does not come to an end."""
+    options = ColumnFamilyOptions(num_levels=100)
+    with open_backend(f"rocksdb:///{tmp_path / 'store'}", {"a": options}) as backend:
+        backend.put("a", b"k", b"v")
+        backend.flush()
+        backend.compact("a")
+
+        assert backend.column_family_options("a").num_levels == 100
