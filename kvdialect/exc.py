@@ -371,7 +371,7 @@ class CommitInterrupted(CommitOutcomeUnknown, KeyboardInterrupt):
 
 
 class ReopenRequired(BackendError):
-    """The engine cannot go on in this process after a failure, or as its store was moved: close it and open it again."""
+    """The engine cannot go on, after a failure or as its store was moved: close the store and open it again."""
 
     code = "kv-reopen"
 
