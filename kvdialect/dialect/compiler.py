@@ -15,7 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDDLCompiler, SQLiteTypeCompiler
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, ExpressionClauseList, Grouping, Label, UnaryExpression
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    ExpressionClauseList,
+    False_,
+    Grouping,
+    Label,
+    True_,
+    UnaryExpression,
+)
 from sqlalchemy.sql.functions import FunctionElement
 
 from kvdialect import exc
@@ -94,6 +102,9 @@ class KvCompiler(SQLiteCompiler):
 
     def visit_binary(self, binary: Any, override_operator: Any = None, **options: Any) -> str:  # type: ignore[override]
         operator = override_operator or binary.operator
+        if isinstance(binary.right, True_ | False_) and isinstance(binary.left.type, sa.JSON):
+            binary = binary._clone()  # JSON has a true and a false of its own, and 1 is neither
+            binary.right = sa.literal_column("'true'" if isinstance(binary.right, True_) else "'false'")
         if operator in _SYMBOLS:
             _refuse_temporal(_SYMBOLS[operator], (binary.left, binary.right), self.dialect)
         function = _ARITHMETIC.get(operator)

@@ -302,6 +302,8 @@ _FUNCTIONS: Final = frozenset({"lower", "upper", "length", "abs", "coalesce", "n
 def _kind_in(definition: TableDefinition, *expressions: Expression) -> Kind | None:
     """The kind of the column that constants beside it are values of."""
     for expression in expressions:
+        if isinstance(expression, Call) and expression.function == "json":
+            return _kind_in(definition, *expression.arguments)
         if isinstance(expression, Column):
             return definition.field(expression.name).kind
     return None
@@ -316,6 +318,8 @@ def _sql(expression: Expression, definition: TableDefinition, kind: Kind | None)
             return quoted(name)
         case Constant(value):
             return _constant(value, kind)
+        case Call("json", (part,)):
+            return sql(part, kind)
         case Compare(operator, left, right):
             beside = _kind_in(definition, left, right)
             return f"{sql(left, beside)} {_OPERATORS[operator]} {sql(right, beside)}"

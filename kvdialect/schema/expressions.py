@@ -151,8 +151,12 @@ SCALAR_FUNCTIONS: Final[Mapping[str, tuple[int, int]]] = {
     "nullif": (2, 2),
     "substr": (2, 3),
     "float": (1, 1),
+    "json": (1, 1),
 }
-"""The scalar functions, with the fewest and the most arguments. ``float`` makes a float of a decimal."""
+"""The scalar functions, with the fewest and the most arguments.
+
+``float`` makes a float of a decimal; ``json`` lets JSON's true and false be equal to no number, as they are in Python.
+"""
 
 DEEPEST: Final = 48
 """How deep a tree may be: Python's parser ends at 200 parentheses, and a level takes up to four."""
@@ -617,11 +621,19 @@ class ExpressionWriter:
             parts = ", ".join(map(self.value, arguments))
             return f"{self._put(functions.substring)}({parts}{'' if len(arguments) == 3 else ', bounded=False'})"
         use, _, missing = self._operand(arguments[0])
-        called = {"lower": functions.lower, "upper": functions.upper, "length": len, "abs": abs, "float": float}[
-            function
-        ]
+        called = _CALLED[function]
         source = f"{self._put(called)}({use})"
         return source if missing is None else f"(None if {missing} else {source})"
+
+
+_CALLED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "lower": functions.lower,
+    "upper": functions.upper,
+    "length": len,
+    "abs": abs,
+    "float": float,
+    "json": functions.json_form,
+}
 
 
 def predicate_source(

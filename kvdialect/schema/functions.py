@@ -252,6 +252,21 @@ def upper(text: str) -> str:
     return text.upper() if text.isascii() else text.translate(_UPPER)
 
 
+_TRUE: Final = object()
+_FALSE: Final = object()
+
+
+def json_form(value: Any) -> Any:
+    """A JSON value as it is compared: its true and false are equal to no number."""
+    if value is True:
+        return _TRUE
+    if value is False:
+        return _FALSE
+    if isinstance(value, list):
+        return list(map(json_form, value))
+    return {key: json_form(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def substring(text: Any, start: int | None, length: int | None = -1, *, bounded: bool = True) -> Any:
     """SQLite's ``substr``: ``start`` counts from 1, or from the end if negative; a negative length goes backwards."""
     if text is None or start is None or (bounded and length is None):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 import sqlalchemy as sa
 
 from kvdialect import exc
+from kvdialect.codec.composite import JsonKind
 from kvdialect.codec.kinds import Kind
 from kvdialect.schema import domains
 from kvdialect.schema.clauses import ClauseReader, Structure, bound_values, unsupported
@@ -139,6 +140,8 @@ class Translator:
     def _comparable(self, left: Typed, right: Typed, operator: str) -> tuple[Expression, Expression]:
         """Both sides of a comparison, parameters converted to the domain of the other side."""
         (one, one_domain), (other, other_domain) = left, right
+        if one_domain is not None and isinstance(one_domain.kind, JsonKind) and _is_truth(other):
+            other_domain = None  # SQLAlchemy makes constants of SQL of True and False, of which JSON has its own
         if one_domain is None and other_domain is None:
             if isinstance(one, Parameter) and isinstance(other, Parameter) and self.values is None:
                 raise unsupported("a comparison of two parameters")
@@ -157,8 +160,10 @@ class Translator:
             raise exc.DataError(
                 f"{domain.owner} is compared by {operator}; {domain.kind.allowed} has no order (= and != compare it)"
             )
-        if isinstance(other, Constant) and isinstance(other.value, bool) and domain.name != "number":
-            raise domain.refusal(other.value)
+        if isinstance(domain.kind, JsonKind):
+            return _json(self._bind(one, domain.convert)), _json(self._bind(other, domain.convert))
+        if _is_truth(other) and domain.name != "number":
+            raise domain.refusal(other.value)  # type: ignore[attr-defined]
         return self._bind(one, domain.convert), self._bind(other, domain.convert)
 
     def _between(self, structure: Structure) -> Typed:
@@ -191,6 +196,8 @@ class Translator:
                 options = Parameter(number)
         else:
             raise unsupported("IN with what is no list")
+        if domain is not None and isinstance(domain.kind, JsonKind):
+            left = _json(left)
         membership = In(self._free(left), options)
         return Not(membership) if negated else membership, domains.NUMBER
 
@@ -281,7 +288,7 @@ class Translator:
         _, name, arguments = structure
         function = _SYNONYMS.get(name, name)
         bounds = SCALAR_FUNCTIONS.get(function)
-        if bounds is None or function == "float":
+        if bounds is None or function in ("float", "json"):
             raise unsupported(f"the function {name}")
         if not bounds[0] <= len(arguments) <= bounds[1]:
             raise exc.ArgumentError(
@@ -372,6 +379,17 @@ def _element_converter(element: Kind, owner: str) -> Converter:
             ) from error  # fmt: skip
 
     return convert
+
+
+def _is_truth(expression: Expression) -> bool:
+    return isinstance(expression, Constant) and isinstance(expression.value, bool)
+
+
+def _json(expression: Expression) -> Expression:
+    """JSON as it is compared."""
+    if isinstance(expression, Constant) and expression.value is None:
+        return expression
+    return Call("json", (expression,))
 
 
 def _whole_number(function: str) -> Converter:
