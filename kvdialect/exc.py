@@ -31,6 +31,14 @@ def shown(raw: bytes | None, limit: int = 40) -> str:
     return text if len(raw) <= limit else f"{text}... ({len(raw)} bytes)"
 
 
+def short(value: object) -> str:
+    """Any value as messages show it, cut at 80 characters."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python writes no int of thousands of digits
+        return f"an {type(value).__name__} of {value.bit_length():,} bits" if isinstance(value, int) else "a value"
+
+
 def message_of(error: BaseException) -> str:
     """The words of an error of any library, to be put into another one's: without the line of ours that refers on."""
     return error.message if isinstance(error, Error) else str(error)

@@ -144,9 +144,28 @@ class KvCompiler(SQLiteCompiler):
         """``Record.tags.contains(tag)``: a list is JSON text here."""
         if operator is contains_element:
             column, wanted = (self.process(side, **options) for side in (element.left, element.right))
-            return f"EXISTS (SELECT 1 FROM json_each({column}) WHERE json_each.value = {wanted})"
+            among = f"EXISTS (SELECT 1 FROM json_each({column}) WHERE json_each.value = {wanted})"
+            return f"CASE WHEN {column} IS NOT NULL THEN {among} END"
         text: str = super().visit_custom_op_binary(element, operator, **options)  # type: ignore[no-untyped-call]
         return text
+
+    def visit_startswith_op_binary(self, binary: Any, operator: Any, **options: Any) -> str:
+        """Of bytes, which LIKE never matches in SQLite."""
+        if isinstance(binary.left.type, sa.LargeBinary):
+            return f"{self._beginning(binary, **options)} = {self.process(binary.right, **options)}"
+        text: str = super().visit_startswith_op_binary(binary, operator, **options)  # type: ignore[no-untyped-call]
+        return text
+
+    def visit_not_startswith_op_binary(self, binary: Any, operator: Any, **options: Any) -> str:
+        """The contrary."""
+        if isinstance(binary.left.type, sa.LargeBinary):
+            return f"{self._beginning(binary, **options)} != {self.process(binary.right, **options)}"
+        text: str = super().visit_not_startswith_op_binary(binary, operator, **options)  # type: ignore[no-untyped-call]
+        return text
+
+    def _beginning(self, binary: Any, **options: Any) -> str:
+        whole, prefix = (self.process(side, **options) for side in (binary.left, binary.right))
+        return f"ifnull(substr({whole}, 1, length({prefix})), {whole})"  # substr() makes NULL of an empty blob
 
     def visit_regexp_replace_op_binary(self, binary: Any, operator: Any, **options: Any) -> str:  # noqa: ARG002
         """All matches are replaced."""

@@ -39,15 +39,22 @@ class RangeAccess(AccessNode):
         misjudged: it has read many more entries than were expected, so a plan with it should be made anew.
     """
 
-    merged = False
-
     def __init__(
-        self, table: StoredTable, family: str, bounds: KeyBounds, *, reverse: bool, entries: float, estimate: float
+        self,
+        table: StoredTable,
+        family: str,
+        bounds: KeyBounds,
+        *,
+        reverse: bool,
+        merged: bool,
+        entries: float,
+        estimate: float,
     ) -> None:
         self.table = table
         self.family = family
         self.bounds = bounds
         self.reverse = reverse
+        self.merged = merged
         self.entries = entries
         self.estimate = estimate
         self.consumed = bounds.conditions
@@ -146,9 +153,9 @@ class TableScan(RangeAccess):
     """The records of a table in the order of their keys, all or in ranges, or at whole keys."""
 
     def __init__(
-        self, table: StoredTable, bounds: KeyBounds, *, reverse: bool, entries: float, estimate: float
+        self, table: StoredTable, bounds: KeyBounds, *, reverse: bool, merged: bool, entries: float, estimate: float
     ) -> None:
-        super().__init__(table, table.name, bounds, reverse=reverse, entries=entries, estimate=estimate)
+        super().__init__(table, table.name, bounds, reverse=reverse, merged=merged, entries=entries, estimate=estimate)
         self.source = RecordPairs(table.codec)
 
     def chunks(self, run: Run, payload: Payload) -> Iterator[list[Any]]:  # noqa: ARG002 - items are pairs
@@ -180,10 +187,11 @@ class IndexScan(RangeAccess):
         estimate: float,
     ) -> None:
         """A scan that tests ``conditions`` on each entry before it fetches the record."""
-        super().__init__(table, index.family, bounds, reverse=reverse, entries=entries, estimate=estimate)
+        super().__init__(
+            table, index.family, bounds, reverse=reverse, merged=merged, entries=entries, estimate=estimate
+        )
         self.index = index
         self.covering = covering
-        self.merged = merged
         self.conditions = tuple(conditions)
         self.skippable = not self.conditions
         self.entry_source = IndexPairs(index)

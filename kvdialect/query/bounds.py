@@ -152,7 +152,7 @@ class KeyBounds:
     Attributes:
         parts: the parts that are bound, from the first on.
         conditions: the conditions that the bounds take care of, as long as the ranges are exact.
-        complete: the parts bound to points are all that a key has, and none is NULL, so a point is a whole key.
+        complete: the parts bound to points are all that a key has, and none can be NULL, so a point is a whole key.
     """
 
     def __init__(self, parts: Sequence[PartBound], *, whole_key: int | None) -> None:
@@ -160,12 +160,16 @@ class KeyBounds:
         self.parts = tuple(parts)
         self.conditions = tuple(term.condition for bound in self.parts for term in bound.terms)
         self.pointed = sum(1 for bound in self.parts if bound.pointed)
-        self.complete = (
-            whole_key is not None
-            and self.pointed == whole_key
-            and all(any(t.pointed and t.operator != "is" for t in b.terms) for b in self.parts)
+        self._whole = whole_key is not None and self.pointed == len(self.parts) == whole_key
+        self._perhaps_null = tuple(
+            term.operand
+            for bound in self.parts
+            for term in bound.terms
+            if term.operator == "is"
+            and bound.part.nullable
+            and all(t.operator == "is" for t in bound.terms if t.pointed)
         )
-
+        self.complete = self._whole and not self._perhaps_null
         self._equal = self._equalities()
 
     @property
@@ -211,7 +215,8 @@ class KeyBounds:
             if not whole and len(prefixes) > 1 and len(prefixes) * len(points) > MOST_RANGES:
                 return attrs.evolve(_prefixed(prefixes, False, False), cut=True)
             prefixes = points if prefixes == [b""] else [prefix + point for prefix in prefixes for point in points]
-        return _prefixed(prefixes, exact, self.complete)
+        complete = self._whole and not any(_value(operand, params) is None for operand in self._perhaps_null)
+        return _prefixed(prefixes, exact, complete)
 
     def _equal_range(self, params: Sequence[Any]) -> Ranges:
         prefix = b""
@@ -279,10 +284,7 @@ class _Spans:
             self.span = span
 
     def _value(self, operand: Expression) -> Any:
-        if isinstance(operand, Parameter):
-            return self.params[operand.number]
-        assert isinstance(operand, Constant)
-        return operand.value
+        return _value(operand, self.params)
 
     # ------------------------------------------------------------------------------------------ points
 
@@ -400,6 +402,13 @@ class _Spans:
         if not pattern.prefix_only:
             self.exact = False
         return self._beginning(pattern.prefix) if pattern.prefix else self._not_null()
+
+
+def _value(operand: Any, params: Sequence[Any]) -> Any:
+    if isinstance(operand, Parameter):
+        return params[operand.number]
+    assert isinstance(operand, Constant)
+    return operand.value
 
 
 def _intersection(

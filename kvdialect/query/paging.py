@@ -208,7 +208,7 @@ class _PageReader:
         codec = access.table.codec
         number = codec.indexes.index(access.index)
         entries = [entry for entry, _ in codec.entries(codec.decode(key, value), key)[number]]
-        for start, stop in access.bounds.ranges(self.run.params).ranges:
+        for start, stop in access.ranges(self.run).ranges:
             for entry in entries:
                 if entry >= start and (stop is None or entry < stop):
                     return entry

@@ -40,12 +40,12 @@ def with_values(expression: Expression, params: Sequence[Any]) -> Expression:
 def partial_indexes(table: StoredTable, where: Sequence[Expression]) -> tuple[IndexDefinition, ...]:
     """The partial indexes of which the values of parameters decide whether conditions allow their use."""
     columns = {name for part in where for name in columns_of(part)}
-    valued = any(_is_parameter(node) for part in where for node in walk(part))
+    valued = any(_depends(node) for part in where for node in walk(part))
     found = []
     for index in table.readable.values():
         predicate = index.definition.where
-        if predicate is None or not columns.issuperset(columns_of(predicate)):
-            continue
+        if predicate is None or columns.isdisjoint(columns_of(predicate)):
+            continue  # one branch of an OR is enough, so one column of the predicate is
         # Whether something is NULL is seen from the conditions alone.
         if valued or not all(_is_null_test(part) for part in conjuncts(predicate)):
             found.append(index.definition)
@@ -58,7 +58,10 @@ def _is_null_test(condition: Expression) -> bool:
     )
 
 
-def _is_parameter(condition: Expression) -> bool:
+def _depends(condition: Expression) -> bool:
+    """Whether the values of parameters decide what a condition says of NULL: with IS, and of an IN of none."""
+    if isinstance(condition, In):
+        return isinstance(condition.options, Parameter)
     if not isinstance(condition, Compare) or condition.operator not in ("is", "is not"):
         return False
     return isinstance(condition.left, Parameter) or isinstance(condition.right, Parameter)

@@ -425,7 +425,7 @@ class Planner:
             cost += sorted_rows * (_ROW + _SORT * math.log2(sorted_rows + 2))
         access: AccessNode
         if shape.index is None:
-            access = TableScan(self.table, bounds, reverse=reverse, entries=entries, estimate=entries)
+            access = TableScan(self.table, bounds, reverse=reverse, merged=merged, entries=entries, estimate=entries)
         else:
             access = IndexScan(
                 self.table, shape.index, bounds, on_entry,

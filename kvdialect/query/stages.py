@@ -262,8 +262,8 @@ def compile_stage(
         "first": written[0] if written else "",
         "mixed": f"(key, value, {row})",
     }[payload]
-    if keys:
-        item = f"({', '.join(keys)}, {item})"
+    if sort is not None:
+        item = f"({', '.join([*keys, item])},)"
     stage: Stage = loop.function(["out = []", "emit = out.append"], test, [f"emit({item})"], ["return out"])
     return stage
 

@@ -121,12 +121,16 @@ def _select(reader: ClauseReader, statement: Any) -> tuple[Structure, type | Non
 
 
 def _alike(reader: ClauseReader) -> tuple[int, ...]:
-    """For each parameter the first one with an equal value: with it ``n % 10`` is found again in GROUP BY."""
+    """For each parameter the first one with an equal value: with it ``n % 10`` is found again in GROUP BY.
+
+    Not of those that have a name, as they may be given other values when the statement is executed.
+    """
     firsts: dict[Any, int] = {}
     alike = []
     for number, bind in enumerate(reader.binds):
         value = bind.value
-        key = (type(value), value) if isinstance(value, int | float | str | bytes) and not bind.required else id(bind)
+        literal = bind.unique and not bind.required and isinstance(value, int | float | str | bytes)
+        key = (type(value), value) if literal else id(bind)
         alike.append(firsts.setdefault(key, number))
     return tuple(alike)
 

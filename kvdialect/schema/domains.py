@@ -8,6 +8,7 @@ with nothing in the column is refused there, by the column's name.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import operator
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -77,20 +78,36 @@ class Domain:
         raise self.refusal(value)
 
     def _number(self, value: Any) -> Any:
-        if isinstance(value, int | float | Decimal):
-            return value if value == value else None
+        """A number as it is compared with one of this domain: a decimal with decimals, a float with floats."""
+        if isinstance(value, Decimal):
+            if value.is_nan():
+                return None
+            return float(value) if self.number == "float" else value
+        if isinstance(value, float):
+            if math.isnan(value):
+                return None
+            return Decimal(repr(value)) if self.number == "decimal" and math.isfinite(value) else value
+        if isinstance(value, int):
+            return value
         try:
             return operator.index(value)
         except TypeError:
             raise self.refusal(value) from None
 
     def operand(self, value: Any) -> Any:
-        """A number as it is added to one of this domain: a decimal to decimals, a float to floats."""
+        """A number as it is added to one of this domain: no decimal, if it is of integers or floats.
+
+        Raises:
+            DataError: if it is none, or an integer that no float comes near to.
+        """
         value = self._number(value) if value is not None else None
-        if self.number == "decimal" and isinstance(value, float):
-            return Decimal(repr(value))
-        if self.number == "float" and isinstance(value, Decimal):
-            return float(value)
+        if self.number == "int" and isinstance(value, Decimal):
+            return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        if self.number == "float" and isinstance(value, int):
+            try:
+                float(value)
+            except OverflowError:
+                raise self.refusal(value) from None
         return value
 
     def choices(self, values: Any) -> Choices:
@@ -103,7 +120,7 @@ class Domain:
         return Choices([convert(value) for value in values])
 
     def refusal(self, value: Any) -> exc.DataError:
-        shown = exc.shown(value) if isinstance(value, bytes) else f"{value!r:.80}"
+        shown = exc.shown(value) if isinstance(value, bytes) else exc.short(value)
         return exc.DataError(
             f"{self.owner} is compared with {shown} ({type(value).__name__}); it compares with {self.allowed}",
             value=value, allowed=self.allowed, owner=self.owner,

@@ -597,12 +597,20 @@ class ExpressionWriter:
         return self._null_or(left, right, lambda one, other: f"{one} {'+' if operator == '||' else operator} {other}")
 
     def _is_decimal(self, expression: Expression) -> bool:
-        if isinstance(expression, Call) and expression.function == "float":
-            return False
-        if isinstance(expression, Column):
-            kind = self.kinds.get(expression.name)
-            return kind is not None and kind.python is decimal.Decimal
-        return any(map(self._is_decimal, children(expression)))
+        match expression:
+            case Column(name):
+                kind = self.kinds.get(name)
+                return kind is not None and kind.python is decimal.Decimal
+            case Constant(value):
+                return isinstance(value, decimal.Decimal)
+            case Case(branches, otherwise):
+                return any(map(self._is_decimal, (*(value for _, value in branches), otherwise)))
+            case Negative(part) | Call("abs", (part,)) | Call("nullif", (part, _)):
+                return self._is_decimal(part)
+            case Arithmetic() | Call("coalesce", _):
+                return any(map(self._is_decimal, children(expression)))
+            case _:
+                return False
 
     def _call(self, function: str, arguments: Sequence[Expression]) -> str:
         if function == "coalesce":

@@ -743,5 +743,8 @@ def _shown(value: Any) -> str:
     """A value as messages show it: short, and of characters that can be printed."""
     if isinstance(value, bytes):
         return exc.shown(value)
-    text = str(value) if isinstance(value, dt.date | dt.time) else ascii(value)
+    try:
+        text = str(value) if isinstance(value, dt.date | dt.time) else ascii(value)
+    except ValueError:
+        return exc.short(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -160,6 +160,8 @@ class Translator:
             raise exc.DataError(
                 f"{domain.owner} is compared by {operator}; {domain.kind.allowed} has no order (= and != compare it)"
             )
+        if {"decimal", "float"} == {each.number for each in (one_domain, other_domain) if each is not None}:
+            return _as_float(one, one_domain), _as_float(other, other_domain)
         if isinstance(domain.kind, JsonKind):
             return _json(self._bind(one, domain.convert)), _json(self._bind(other, domain.convert))
         if _is_truth(other) and domain.name != "number":
@@ -214,8 +216,8 @@ class Translator:
             raise exc.DataError(f"{domain.owner} is compared by LIKE with {right_domain.owner}, which is no text")
         if isinstance(right, Parameter):
             if self.values is not None:
-                text = self.values[right.number]
-                right = Constant(domain.convert(text) and f"{before}{domain.convert(text)}{after}")
+                text = domain.convert(self.values[right.number])
+                right = Constant(None if text is None else f"{before}{text}{after}")
             else:
                 self.converters[right.number] = domains.like_converter(domain.owner, escape, folded, before, after)
         else:
@@ -268,10 +270,7 @@ class Translator:
         numbers = {domain.number for domain in (left_domain, right_domain) if domain is not None}
         if {"decimal", "float"} <= numbers:
             # Python adds no decimal to a float; SQLite, which keeps both as floats, does.
-            if left_domain is not None and left_domain.number == "decimal":
-                left = Call("float", (left,))
-            else:
-                right = Call("float", (right,))
+            left, right = _as_float(left, left_domain), _as_float(right, right_domain)
             return Arithmetic(operator, left, right), domains.FLOAT
         if "decimal" in numbers:
             return Arithmetic(operator, left, right), domains.DECIMAL
@@ -324,6 +323,9 @@ class Translator:
         if common is not None and common.name == "number":
             numbers = {domain.number for domain in known}
             common = domains.FLOAT if "float" in numbers else domains.DECIMAL if "decimal" in numbers else common
+            convert = common.operand
+            if common is domains.FLOAT:
+                return [_as_float(self._bind(expression, convert), domain) for expression, domain in typed], common
         return [self._bind(expression, convert) for expression, _ in typed], common
 
     def _case(self, structure: Structure) -> Typed:
@@ -379,6 +381,11 @@ def _element_converter(element: Kind, owner: str) -> Converter:
             ) from error  # fmt: skip
 
     return convert
+
+
+def _as_float(expression: Expression, domain: Domain | None) -> Expression:
+    """A number beside floats: Python's decimals do not go together with these."""
+    return Call("float", (expression,)) if domain is not None and domain.number == "decimal" else expression
 
 
 def _is_truth(expression: Expression) -> bool:
