@@ -103,6 +103,10 @@ def _lower(key: str) -> tuple[str, str]:
     return folded(schema), folded(name)
 
 
+def _kind(entry: TableEntry | View) -> str:
+    return "view" if isinstance(entry, View) else "table"
+
+
 class Shadow:
     """The two databases of one connection, as far as they are filled.
 
@@ -122,6 +126,7 @@ class Shadow:
             for db in (self.main, self.db):
                 db.execute(f"attach ':memory:' as {quoted(schema)}")
         self.loaded: dict[str, TableEntry | View] = {}
+        self._torn: dict[str, str] = {}  # what loading or unloading was broken off of, as by an interrupt: its kind
         self._complete: Catalog | None = None
         self._derivations: WeakKeyDictionary[TableEntry, _Derivation] = WeakKeyDictionary()
 
@@ -154,6 +159,8 @@ class Shadow:
             return
         if has is not None:
             self.unload(key)
+        if key in self._torn:
+            self._drop(key, self._torn[key])
         if wanted is None:
             return
         schema, name = sql_name(key)
@@ -163,7 +170,16 @@ class Shadow:
                 " URL",
                 schema=schema,
             )
-        self.loaded[key] = wanted
+        self._torn[key] = _kind(wanted)
+        self.loaded[key] = wanted  # a view may name itself
+        try:
+            self._create(schema, name, wanted)
+        except BaseException:
+            self.loaded.pop(key, None)
+            raise
+        self._torn.pop(key, None)
+
+    def _create(self, schema: str, name: str, wanted: TableEntry | View) -> None:
         if isinstance(wanted, View):
             statement = ddltext.stored(wanted.statement, "VIEW", schema)
             self.ensure(ddltext.identifiers(wanted.statement) - {folded(name)})
@@ -201,16 +217,20 @@ class Shadow:
     def unload(self, key: str) -> None:
         """Forget a table or a view."""
         has = self.loaded.pop(key, None)
-        if has is None:
-            return
-        kind = "view" if isinstance(has, View) else "table"
+        if has is not None:
+            self._drop(key, _kind(has))
+
+    def _drop(self, key: str, kind: str) -> None:
+        self._torn[key] = kind
         schema, name = sql_name(key)
         for db in (self.main, self.db):
             db.execute(f"drop {kind} if exists {quoted(schema)}.{quoted(name)}")
+        del self._torn[key]
 
     def unloaded(self, loaded: Mapping[str, TableEntry | View]) -> None:
         """Both databases were rolled back to where they had these tables and views."""
         self.loaded = dict(loaded)
+        self._torn.clear()
         self._complete = None
 
     def adopt(self, catalog: Catalog) -> None:

@@ -165,12 +165,13 @@ class Engine(store_engine.Engine):
         """
         attempts = attempts_at(fn, retries, deadline)
         while True:
+            session = Session(self, isolation_level=isolation_level)
             try:
-                with Session(self, isolation_level=isolation_level) as session, session.begin():
+                with session, session.begin():
                     return fn(session)
             except exc.Error as error:
-                if not attempts.again(error):
-                    raise
+                if session.commits or not attempts.again(error):
+                    raise  # also what a listener raises behind the commit: it would be done twice
             self.count_retry()
             time.sleep(attempts.pause())
 

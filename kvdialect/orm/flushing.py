@@ -104,5 +104,5 @@ def _abandon(session: Session, error: BaseException) -> None:
         session.work.undo_level()
         refreshing.rewind(session, savepoint)
     else:
-        session.rollback()
+        session._rollback()
     session._failed = error

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import INFO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, cast, overload
 from weakref import ref
 
 import sqlalchemy as sa
@@ -89,6 +89,11 @@ class Session(EventTarget):
     """The error of a failed flush, and the level that it has undone."""
     _failed_level: Level | None = None
     _flushing: bool = False
+    _committing: bool = False
+    commits: int = 0
+    """How many transactions of the session were committed."""
+    last_outcome: Literal["applied"] | None = None
+    """Whether the last transaction was committed; None while one is open, and if not."""
     _door: sql.Door | None = None
 
     def __init__(
@@ -206,8 +211,11 @@ class Session(EventTarget):
             Error: what the storage layer's ``batch_write`` raises; ``outcome`` says whether it was applied.
         """
         self._check_usable()
+        if self._flushing or self._committing:
+            raise self._busy("commit()")
         txn = self._autobegin()
         try:
+            self._committing = True
             if self.listened and self.dispatch.before_commit:
                 self.dispatch.before_commit(self)
             flushing.flush(self, check=txn.reading)
@@ -215,19 +223,44 @@ class Session(EventTarget):
                 if not (self.work.new or self.tracker or self.work.deleted):
                     break
                 flushing.flush(self, check=txn.reading)  # what listeners have added since
+            if self.transaction is not txn:
+                raise sa_exc.IllegalStateChangeError(
+                    "the transaction was ended while it was committed; nothing is stored"
+                )
             while len(self.work.levels) > 1:
                 self.work.keep_level()
             commit_transaction(txn)
         except BaseException:
-            self.rollback()
+            self._rollback()
             raise
+        finally:
+            self._committing = False
+        self.commits += 1
+        self.last_outcome = "applied"
         self.work.keep_level()
         self._end(committed=True)
         if self.listened and self.dispatch.after_commit:
             self.dispatch.after_commit(self)
 
     def rollback(self) -> None:
-        """Undo everything since the transaction began: pending writes, and the values of all its objects, in place."""
+        """Undo everything since the transaction began: pending writes, and the values of all its objects, in place.
+
+        Raises:
+            sqlalchemy.exc.IllegalStateChangeError: in a listener of a flush or a commit, which is not over: raise an
+                error there, which undoes it.
+        """
+        if self._flushing or self._committing:
+            raise self._busy("rollback()")
+        self._rollback()
+
+    def _busy(self, method: str) -> sa_exc.IllegalStateChangeError:
+        busy = "commit()" if self._committing else "flush()"
+        return sa_exc.IllegalStateChangeError(
+            f"Method '{method}' can't be called here; method '{busy}' is already in progress (raise an error in the"
+            " listener, which undoes it)"
+        )
+
+    def _rollback(self) -> None:
         self._failed = None
         self.work.belong(self)
         txn = self.transaction
@@ -247,6 +280,8 @@ class Session(EventTarget):
 
     def close(self) -> None:
         """Roll back what is not committed and let go of all objects; the session can be used again."""
+        if self._flushing or self._committing:
+            raise self._busy("close()")
         self._failed = None
         self.work.belong(self)
         txn = self.transaction
@@ -298,6 +333,7 @@ class Session(EventTarget):
             # As Engine.new_transaction does, without its frame: many sessions live for one read.
             cls = LoggedTransaction if self.engine.logger.isEnabledFor(INFO) else Transaction
             txn = self.transaction = cls(self.engine, self.isolation_level, _Seeing(self))
+            self.last_outcome = None
             if self.foreign_keys:
                 self.references = References(txn, lambda: self.binding.catalog, bulk.declared_default)
             self.work.levels.append(Level())

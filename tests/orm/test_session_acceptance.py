@@ -305,3 +305,42 @@ def test_a_finaliser_ends_its_session(engine, end):
     gc.collect()
 
     assert told == ["the session is collected as garbage just now; keep it for as long as it is used", False]
+
+
+@pytest.mark.parametrize("method", ["rollback", "close", "commit"])
+@pytest.mark.parametrize("name", ["before_commit", "before_flush", "after_flush", "after_flush_postexec"])
+def test_a_listener_does_not_end_the_transaction_that_is_committed(engine, name, method):
+    """What it had rolled back was committed all the same, and an IndexError followed."""
+    with Session(engine) as session:
+        sa.event.listen(session, name, lambda session, *_: getattr(session, method)())
+        session.add(Note(88, "not to be"))
+        with pytest.raises(sa.exc.InvalidRequestError, match=f"Method '{method}\\(\\)' can't be called here"):
+            session.commit()
+        assert not session.in_transaction()
+    with Session(engine) as session:
+        assert session.get(Note, 88) is None
+        session.add(Note(89, "goes on"))
+        session.commit()
+
+
+def test_what_fails_behind_a_commit_is_not_done_twice(engine):
+    """A listener of commits that meets a conflict of its own: the transaction is in."""
+    with Session(engine) as session, session.begin():
+        session.add_all([Note(90, ""), Note(91, "")])
+
+    def audit(session):
+        if session.info.get("audit"):
+            return
+        with Session(engine, info={"audit": True}) as first, first.begin():
+            first.get(Note, 91).text += "late"
+            with Session(engine, info={"audit": True}) as second, second.begin():
+                second.get(Note, 91).text += "first"
+
+    def work(session):
+        sa.event.listen(session, "after_commit", audit)
+        session.get(Note, 90).text += "once"
+
+    with pytest.raises(exc.ConflictError):
+        engine.transaction(work)
+    with Session(engine) as session:
+        assert session.get(Note, 90).text == "once"

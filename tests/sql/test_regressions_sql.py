@@ -798,3 +798,54 @@ def test_a_zero_has_no_sign_in_a_column_of_reals(twins):
         twins.same("y")
     twins.script("alter table z add column d real default -0.0", "create table w as select r, u from z")
     twins.same("z", "y", "x", "w")
+
+
+@pytest.mark.parametrize("moment", ["create_statement", "_create_shadow", "main", "unload"])
+@pytest.mark.parametrize("subject", ["table", "view"])
+def test_what_breaks_off_as_a_table_is_first_used_leaves_the_connection_whole(monkeypatch, moment, subject):
+    """By a signal handler's exception, or as a task is cancelled: the table was taken for loaded ever after."""
+    from kvdialect.dialect import shadow
+
+    engine = sa.create_engine("kvdialect+memory://", poolclass=sa.pool.StaticPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table things (id integer primary key, name text)")
+        connection.exec_driver_sql("create view named as select name from things")
+        connection.exec_driver_sql("insert into things values (1, 'a')")
+    driver = engine.raw_connection().driver_connection
+    loaded = driver.shadow
+    for key in list(loaded.loaded):
+        loaded.unload(key)
+
+    def late(*_args, **_options):
+        monkeypatch.undo()
+        raise TimeoutError("the program's own time limit")
+
+    class Late:
+        def __init__(self, db):
+            self._db = db
+
+        def execute(self, *_args):
+            loaded.main = self._db
+            late()
+
+    query = "select name from things" if subject == "table" else "select name from named"
+    if moment == "create_statement":
+        monkeypatch.setattr(shadow.virtual, "create_statement", late)
+    elif moment == "_create_shadow":
+        monkeypatch.setattr(shadow.Shadow, "_create_shadow", late)
+    elif moment == "main":
+        loaded.main = Late(loaded.main)
+    else:
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(query).scalars().all() == ["a"]
+        key = next(key for key in loaded.loaded if subject == "table" or key.endswith("named"))
+        loaded.main = Late(loaded.main)
+        with pytest.raises(TimeoutError):
+            loaded.unload(key)
+    if moment != "unload":
+        with pytest.raises(TimeoutError):
+            loaded.ensure({"things", "named"})
+    with engine.connect() as connection:
+        for _ in range(2):
+            assert connection.exec_driver_sql(query).scalars().all() == ["a"]
+            assert connection.exec_driver_sql("select count(*) from things a join things b using (id)").scalar() == 1
