@@ -348,7 +348,7 @@ def test_threads_whose_shared_sync_fails_learn_of_their_own_commits(tapped: Any,
     with ThreadPoolExecutor(2) as pool:
         writing = [pool.submit(write, key) for key in (b"one", b"two")]
         deadline = time.monotonic() + PATIENCE
-        while database.calls["write"] < 2 and time.monotonic() < deadline:
+        while database.calls.get("write", 0) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
         both.set()
         for each in writing:
