@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ from kvdialect.schema.records import Record, records_for, required_record
 from kvdialect.store import engine as store_engine
 from kvdialect.store.catalog import Catalog
 from kvdialect.store.echo import EchoFlag
-from kvdialect.store.retrying import RETRIES
+from kvdialect.store.retrying import RETRIES, plain
 from kvdialect.store.table import StoredTable
 from kvdialect.store.transaction import IsolationLevel
 
@@ -100,6 +101,7 @@ class Engine(store_engine.Engine):
         super().__init__(*args, **options)
         self.workers = WorkerPool(repr(self))
         self.retries = 0
+        self._pid = os.getpid()
         self._bindings = threading.Lock()
         self._binding: Binding | None = None
         self._sql: sa.Engine | None = None
@@ -110,14 +112,21 @@ class Engine(store_engine.Engine):
 
         Raises:
             NotSupportedError: if this installation has no SQL door.
+            ForkedProcess: in a child of the process that opened the store.
         """
+        self._check_process()
         with self._bindings:
             if self._sql is None:
                 self._sql = self.sqlalchemy(max_overflow=-1)
             return self._sql
 
     def close(self) -> None:
-        """Close the store; sessions on this engine cannot go on. Closing twice is harmless."""
+        """Close the store; sessions on this engine cannot go on. Closing twice is harmless.
+
+        In a forked child it does nothing, as all that it has is the parent's.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._bindings:
             sql, self._sql = self._sql, None
         if sql is not None:
@@ -133,6 +142,7 @@ class Engine(store_engine.Engine):
         elif catalog is not self.catalog:
             return Binding(self, catalog)  # of an older moment, for one transaction
         if binding is None or binding.catalog is not catalog:
+            self._check_process()
             with self._bindings:
                 binding = self._binding
                 if binding is None or binding.catalog is not catalog:
@@ -164,6 +174,7 @@ class Engine(store_engine.Engine):
             Error: anything else that ``fn`` or the commit raises, at once.
         """
         attempts = attempts_at(fn, retries, deadline)
+        fn = plain(fn)
         while True:
             session = Session(self, isolation_level=isolation_level)
             try:
@@ -192,8 +203,23 @@ class Engine(store_engine.Engine):
 
     def count_retry(self) -> None:
         """A transaction is run again: count it for :meth:`stats`."""
+        self._check_process()
         with self._bindings:
             self.retries += 1
+
+    def _check_process(self) -> None:
+        """Refuse to take a lock that a thread of the parent may have held at the fork: in the child it stays held."""
+        if os.getpid() != self._pid:
+            raise exc.ForkedProcess(
+                f"{self.url.render_as_string()} was opened in pid {self._pid}; reopen in pid {os.getpid()}",
+                engine=self.name, path=self.url.database, opened_pid=self._pid, pid=os.getpid(),
+            )  # fmt: skip
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "an Engine cannot be copied or pickled; threads may share it, and another process opens the store itself:"
+            " pass the URL and call create_engine there"
+        )
 
     def stats(self) -> dict[str, Any]:
         """Figures on the open store, see :meth:`StorageBackend.stats`, and the transactions that were run again."""

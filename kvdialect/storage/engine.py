@@ -198,7 +198,7 @@ class Engine(abc.ABC):
             lost: whether commits are gone that were on no disk.
 
         Raises:
-            BackendError: unless nothing is at the path, and nothing is lost: then it is a warning in the log.
+            BackendError: unless nothing is at the path, and nothing is lost: then it is in the log.
         """
         where = (
             "what was not flushed before is lost"
@@ -211,7 +211,7 @@ class Engine(abc.ABC):
         )
         if lost or not location.vacant():
             raise exc.BackendError(message, **self.facts("close"))
-        _log.warning("%s", message)
+        _log.info("%s", message)
 
     def check_process(self) -> None:
         """Refuse to go on in a child that was forked without Python's knowledge, such as by a C extension."""
@@ -356,8 +356,14 @@ class EngineSnapshot(Snapshot):
         if self.__dict__.pop("_held", False):
             self.release()
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "a snapshot cannot be copied or pickled; threads may share it, or take another one: backend.snapshot()"
+        )
+
     def __del__(self) -> None:
-        if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
+        # Without _held its making was cut short.
+        if not self.closed and "_held" in vars(self) and os.getpid() == self.engine.pid:
             self.closed = True
             self._give_back()
 

@@ -203,10 +203,12 @@ class MemorySnapshot(EngineSnapshot):
     engine: MemoryEngine
 
     def __init__(self, engine: MemoryEngine, sequence: int) -> None:
+        self.closed = True  # until there is something to release
         super().__init__(engine)
         self.sequence = sequence
         # Families are kept by this snapshot even if they are dropped.
         self._families = dict(engine._families)
+        self.closed = False
         engine.live[id(self)] = sequence
 
     def multi_get(self, cf: str, keys: Iterable[bytes]) -> list[bytes | None]:

@@ -265,6 +265,12 @@ class Handle(StorageBackend):
             child.kill(error)
         return True
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"a handle on {self.name}:{self.path or ''} cannot be copied or pickled; threads may share it, and another"
+            " process, or who wants another handle, opens the store by its URL"
+        )
+
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and os.getpid() == self.engine.pid:
             self.close()
@@ -327,6 +333,8 @@ def acquire(key: tuple[str, ...], options: StoreOptions, make: Callable[[], AnyE
             try:
                 engine = _engines[key] = make()
             except OSError as error:  # of a file that is read before the driver is
+                if error.errno is None:
+                    raise  # not of the system: of a program's signal handler, such as a TimeoutError
                 raise exc.DeviceError(
                     f"cannot open {key[0]}:{key[-1]}: {error} (look at the rights to its files, and at the disk)",
                     engine=key[0], path=key[-1], operation="open", engine_message=str(error),

@@ -159,7 +159,7 @@ def test_what_is_open_is_not_given_for_what_took_its_place(engine: str, live: Pa
         assert len(list(backend.scan("a"))) == (100 if how == "replaced" else 0)
 
 
-def test_a_place_where_nothing_is_any_more_is_a_warning(
+def test_a_place_where_nothing_is_any_more_is_told_to_the_log(
     engine: str, live: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Closing what was removed, or moved away for good, harms nobody and is no error."""
@@ -167,7 +167,7 @@ def test_a_place_where_nothing_is_any_more_is_a_warning(
     late.put("a", b"k", b"v")
     live.rename(live.with_name("old"))
 
-    with caplog.at_level(logging.WARNING, "kvdialect.storage.engine"):
+    with caplog.at_level(logging.INFO, "kvdialect.storage.engine"):
         late.close()
 
     assert f"the store at {live} was moved" in caplog.text

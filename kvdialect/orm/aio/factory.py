@@ -12,6 +12,7 @@ from kvdialect.orm.aio.session import AsyncSession
 from kvdialect.orm.factory import sessionmaker
 from kvdialect.orm.session import Session
 from kvdialect.orm.transactions import attempts_at
+from kvdialect.store.retrying import awaited
 from kvdialect.store.transaction import IsolationLevel
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ async def run_transaction(
     """See :meth:`kvdialect.Engine.async_transaction`."""
     attempts = attempts_at(fn, retries, deadline)
     while True:
+        session = AsyncSession(engine, isolation_level=isolation_level)
         try:
-            async with AsyncSession(engine, isolation_level=isolation_level) as session, session.begin():
-                return await fn(session)
+            async with session, session.begin():
+                return await awaited(fn, fn(session))
         except exc.Error as error:
-            if not attempts.again(error):
+            if session.sync_session.commits or not attempts.again(error):
                 raise
         engine.count_retry()
         await asyncio.sleep(attempts.pause())

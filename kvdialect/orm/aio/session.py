@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -199,10 +199,14 @@ class AsyncSession:
 
     def _committed(self, commit: Callable[[], None]) -> None:
         """Commit, and note what became of it."""
+        before = self.sync_session.commits
         try:
             commit()
-        except exc.Error as error:
-            self.last_commit = error.outcome
+        except BaseException as error:
+            if self.sync_session.commits != before:
+                self.last_commit = "applied"  # what failed came behind the commit: a listener
+            elif isinstance(error, exc.Error):
+                self.last_commit = error.outcome
             raise
         self.last_commit = "applied"
 
@@ -310,14 +314,16 @@ class AsyncSession:
         """As :meth:`delete` for each."""
         await self._call("delete_all", self.sync_session.delete_all, list(instances))
 
-    async def merge(self, instance: T, *, load: bool = True) -> T:
+    async def merge(self, instance: T, *, load: bool = True, options: Sequence[Any] | None = None) -> T:
         """Copy an object's values onto the session's object of the same primary key; see :meth:`Session.merge`."""
-        merged: T = await self._call("merge", partial(self.sync_session.merge, instance, load=load))
+        merged: T = await self._call("merge", partial(self.sync_session.merge, instance, load=load, options=options))
         return merged
 
-    async def refresh(self, instance: Any, attribute_names: Iterable[str] | None = None) -> None:
+    async def refresh(
+        self, instance: Any, attribute_names: Iterable[str] | None = None, with_for_update: Any = None
+    ) -> None:
         """Give an object the values that the transaction sees, discarding its pending changes."""
-        await self._call("refresh", self.sync_session.refresh, instance, attribute_names)
+        await self._call("refresh", self.sync_session.refresh, instance, attribute_names, with_for_update)
 
     async def load(self, instances: Any, *attributes: Any) -> None:
         """See :meth:`.Session.load`."""
@@ -363,7 +369,8 @@ class AsyncSession:
         ident: Any,
         *,
         populate_existing: bool = False,
-        with_for_update: bool = False,
+        with_for_update: Any = False,
+        options: Sequence[Any] | None = None,
         execution_options: Mapping[str, Any] | None = None,
     ) -> T | None:
         """Return the record with this primary key, or None; see :meth:`kvdialect.Session.get`."""
@@ -371,6 +378,7 @@ class AsyncSession:
             self.sync_session.get,
             populate_existing=populate_existing,
             with_for_update=with_for_update,
+            options=options,
             execution_options=execution_options,
         )
         found: T | None = await self._call("get", read, entity, ident)

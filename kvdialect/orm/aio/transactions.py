@@ -81,7 +81,7 @@ class AsyncSessionTransaction:
         try:
             if kind is not None:
                 await self.session._roll_back(leave)
-            elif self.nested:
+            elif self.nested or not transaction.is_active:  # what is over is not committed
                 await self.session._call("commit", leave)
             else:
                 await self.session._commit("commit", leave)

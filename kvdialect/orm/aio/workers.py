@@ -97,7 +97,7 @@ class Call:
                 await self._waiter
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
-                if interrupt is not None and again is None:
+                if interrupt is not None and again is None and not self._done:
                     self._skipped = True  # if it has not begun
                     interrupt()
                     again = self._loop.call_later(_INTERRUPT_AGAIN, self._interrupt, interrupt)
@@ -122,10 +122,11 @@ class Call:
 class Worker:
     """A thread, and the calls that wait for it."""
 
-    __slots__ = ("_calls", "_lock", "_stopped")
+    __slots__ = ("_calls", "_lock", "_pid", "_stopped")
 
     def __init__(self, number: int) -> None:
         self._calls: SimpleQueue[Call | Callable[[], None] | None] = SimpleQueue()
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopped = False
         # A daemon: a program may end without closing its engine. What was awaited has ended by then.
@@ -136,7 +137,10 @@ class Worker:
 
         Raises:
             StoreClosed: if the engine was closed.
+            ForkedProcess: in a child of the process that has the thread.
         """
+        if os.getpid() != self._pid:
+            raise exc.ForkedProcess(f"the engine was opened in pid {self._pid}; reopen in pid {os.getpid()}")
         call = Call(function)
         with self._lock:  # behind the end of the thread nothing would ever answer
             if self._stopped:
@@ -146,12 +150,16 @@ class Worker:
 
     def later(self, function: Callable[[], None]) -> None:
         """Run a function after all that was called before, for no one; not at all if the engine was closed."""
+        if os.getpid() != self._pid:
+            return  # a thread of the parent may have held the lock at the fork
         with self._lock:
             if not self._stopped:
                 self._calls.put(function)
 
     def stop(self) -> None:
         """End the thread, after all that was called before."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._stopped = True
             self._calls.put(None)
@@ -251,6 +259,8 @@ class WorkerPool:
 
     def give_back(self, worker: Worker) -> None:
         """Let the next one have a worker, who may be waiting for it; from any thread."""
+        if os.getpid() != self._pid:
+            return
         while True:
             with self._lock:
                 if self._closed:
@@ -259,10 +269,25 @@ class WorkerPool:
                     self._idle.append(worker)
                     return
                 loop, waiter = self._waiting.popleft()
-            # One whose loop was closed waits no more.
+            # One whose loop was closed waits no more. One whose loop has stopped may never run again: what it is
+            # handed would be lost to the others, so it asks for itself if it does.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._hand_over, waiter, worker)
+                if loop.is_running():
+                    loop.call_soon_threadsafe(self._hand_over, waiter, worker)
+                    return
+                loop.call_soon_threadsafe(self._ask_again, loop, waiter)
+
+    def _ask_again(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[Worker]) -> None:
+        if waiter.done():
+            return
+        with self._lock:
+            if not self._closed:
+                if self._idle:
+                    waiter.set_result(self._idle.pop())
+                else:
+                    self._waiting.appendleft((loop, waiter))
                 return
+        self._refuse(waiter)
 
     def _hand_over(self, waiter: asyncio.Future[Worker], worker: Worker) -> None:
         if not waiter.done():
@@ -272,6 +297,8 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the threads, each after what it is doing; who waits gets StoreClosed. Closing twice is harmless."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)

@@ -19,6 +19,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -74,7 +75,7 @@ class LmdbEngine(Engine):
         writer: held by the thread that writes.
         doubts: where records may be hidden, by database; see :mod:`kvdialect.storage.lmdb.doubts`.
         left_out: families for which this process has no handle left, see ``max_dbs``.
-        live: identities of the open snapshots; remapping would end them, so a resize waits until there are none.
+        live: the open snapshots; remapping would end them, so a resize waits until there are none.
         resizing: held while the map is being resized.
     """
 
@@ -114,7 +115,7 @@ class LmdbEngine(Engine):
         self._begin = self.env.begin
         self.writer = threading.Lock()
         self.resizing = threading.Lock()
-        self.live: set[int] = set()
+        self.live: set[weakref.ref[LmdbSnapshot]] = set()
         self.epoch: bytes | None = None
         self.settled: int | None = None
         """The number of a state of which it is known that it has this epoch: most snapshots are of one of these."""
@@ -392,8 +393,9 @@ class LmdbEngine(Engine):
         return CheckedLmdbSnapshot(self) if self.checked else LmdbSnapshot(self)
 
     def copy_to(self, directory: str) -> None:
-        # While there is a snapshot the map is not resized, which would end the driver's own read transaction.
-        with self.take_snapshot():
+        # While there is a snapshot the map is not resized, which would end the driver's own read transaction; while it
+        # is in use the environment is not closed.
+        with self.take_snapshot() as snapshot, snapshot.used():
             try:
                 self.env.copy(directory, compact=True)
             except lmdb.Error as error:
@@ -408,6 +410,8 @@ class LmdbEngine(Engine):
                 if found is None:
                     continue  # others commit meanwhile
                 for fault in found:
+                    if snapshot.closed:
+                        raise self.shut("verify")
                     there = [f.name for f in self.known.values() if f.place.database == fault.database]
                     yield there[0] if len(there) == 1 else "", f"{fault.message} (restore a backup)"
             return
@@ -683,23 +687,46 @@ class LmdbEngine(Engine):
 
     def close(self) -> None:
         with self.writer, self.resizing:
-            # Other threads may be in a read with a snapshot of its own; no new one begins, see LmdbSnapshot.
-            deadline = time.monotonic() + self.options.write_timeout
-            while self.live and time.monotonic() < deadline:
-                time.sleep(0.001)
+            ended = self._end_snapshots()
             self.closed = True
             location = self.location
             assert location is not None, "it is there from opening on"
             there = location.holds()
             if there:
                 self._note_closed()
-            self.env.close()
+            if ended:
+                self.env.close()
+            else:
+                _log.warning("%s stays open until the thread ends its read that is in it", self.path)
             self.known.clear()
             if self._process_lock is not None:
                 self._process_lock.close()
             location.close()
         if not there and self.options.mode == "rw":
             self.tell_elsewhere(location, lost=False)
+
+    def _end_snapshots(self) -> bool:
+        """End the snapshots that are left, as of reads in other threads; no new one begins, see LmdbSnapshot.
+
+        Those that are being collected have no reference any more: no thread is in them, so that their transactions may
+        end with the environment. They are not waited for, as it may be this very call that they wait for.
+
+        Returns:
+            False if a thread has stayed in one of them for ``lock_timeout``: to close its environment would crash it.
+        """
+        deadline = time.monotonic() + self.options.write_timeout
+        while True:
+            used = False
+            for ref in list(self.live):
+                snapshot = ref()
+                if snapshot is not None and not snapshot.kill_unused(lambda: self.shut("snapshot")):
+                    used = True
+            snapshot = None
+            if not used:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
 
     def _note_closed(self) -> None:
         """Note the last transaction that is on the disk: the store never goes back behind it."""

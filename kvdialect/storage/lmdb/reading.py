@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +14,7 @@ import lmdb
 from kvdialect import exc
 from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair, check_bounds
-from kvdialect.storage.engine import EngineSnapshot, Scan
+from kvdialect.storage.engine import EngineSnapshot, ErrorMaker, Scan
 from kvdialect.storage.lmdb import checksums
 from kvdialect.storage.lmdb.errors import damaged, hidden, translate
 from kvdialect.storage.lmdb.families import EPOCH, Family
@@ -30,8 +32,11 @@ class _Ended:
 
     cursor = get
 
+    def abort(self) -> None:
+        return
 
-_ENDED: Final = _Ended()
+
+_ENDED: Final[Any] = _Ended()
 
 
 class LmdbSnapshot(EngineSnapshot):
@@ -39,7 +44,7 @@ class LmdbSnapshot(EngineSnapshot):
 
     The driver reads without Python's lock, and LMDB wants one thread at a time in a transaction: another one that
     reads, or ends it (close, max_snapshot_age), crashes the process. So each use of the transaction and its cursors,
-    and its end, is under a lock of the snapshot's own.
+    its beginning and its end, is under a lock of the snapshot's own.
     """
 
     engine: LmdbEngine
@@ -47,47 +52,52 @@ class LmdbSnapshot(EngineSnapshot):
     checked = False
 
     def __init__(self, engine: LmdbEngine) -> None:
+        self.closed = True  # until there is something to release
         super().__init__(engine)
         self._using = threading.Lock()
         live, resizing = engine.live, engine.resizing
-        # Announce first, look second: so either this thread sees the resize, or the resize sees the snapshot.
-        live.add(id(self))
+        # It goes with the snapshot by itself, wherever an exception out of nowhere cuts the ways short that remove it.
+        announced = self._announced = weakref.ref(self, live.discard)
         try:
-            while True:
-                while resizing.locked():
-                    live.discard(id(self))
-                    with resizing:
-                        pass
-                    live.add(id(self))
-                # Before the transaction: what was opened for it was opened before that.
-                epoch, settled = engine.epoch, engine.settled
-                try:
-                    self._txn = engine.begin_read(adopt=False)
-                except lmdb.MapResizedError:
-                    # The resize waits until no snapshot is announced, this one included.
-                    live.discard(id(self))
-                    engine.adopt_map_size()
-                    live.add(id(self))
-                    continue
-                self.moment = self._txn.id()
-                if self.moment == settled:
-                    break
-                if self._txn.get(EPOCH, None, engine.own) == epoch:
-                    engine.settled = self.moment
-                    break
-                # Another process has made or dropped families. A transaction knows only databases that were opened in
-                # this process before it began.
-                self._txn.abort()
-                live.discard(id(self))
-                engine.refresh_families()
-                live.add(id(self))
+            with self._using:
+                # Announce first, look second: so either this thread sees the resize, or the resize sees the snapshot.
+                live.add(announced)
+                while True:
+                    while resizing.locked():
+                        live.discard(announced)
+                        with resizing:
+                            pass
+                        live.add(announced)
+                    # Before the transaction: what was opened for it was opened before that.
+                    epoch, settled = engine.epoch, engine.settled
+                    try:
+                        self._txn = engine.begin_read(adopt=False)
+                    except lmdb.MapResizedError:
+                        # The resize waits until no snapshot is announced, this one included.
+                        live.discard(announced)
+                        engine.adopt_map_size()
+                        live.add(announced)
+                        continue
+                    self.moment = self._txn.id()
+                    if self.moment == settled:
+                        break
+                    if self._txn.get(EPOCH, None, engine.own) == epoch:
+                        engine.settled = self.moment
+                        break
+                    # Another process has made or dropped families. A transaction knows only databases that were opened
+                    # in this process before it began.
+                    self._txn.abort()
+                    live.discard(announced)
+                    engine.refresh_families()
+                    live.add(announced)
         except BaseException:
-            live.discard(id(self))
-            self.closed = True
+            vars(self).pop("_txn", None)
+            live.discard(announced)
             raise
         # The stubs allow for memoryviews, which only buffers=True gives.
         self._read = self._txn.get
         self._families = engine.known
+        self.closed = False
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         if key.__class__ is not bytes:
@@ -191,6 +201,8 @@ class LmdbSnapshot(EngineSnapshot):
         if not isinstance(error, lmdb.BadTxnError) or self.closed:
             return False
         with self._using:
+            if self.closed or self._txn is _ENDED:
+                return False
             txn = self.engine.begin_read(adopt=False)
             if txn.id() != self.moment or self.closed:
                 txn.abort()
@@ -208,11 +220,36 @@ class LmdbSnapshot(EngineSnapshot):
     def release(self) -> None:
         with self._using:
             self._txn.abort()
-            # The driver gives the reader's slot back with the object.
-            self._txn = _ENDED  # type: ignore[assignment]
-            if "_refuse" not in vars(self):  # which stands there already
-                self._read = _ENDED.get
-        self.engine.live.discard(id(self))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # The driver gives the reader's slot back with the object.
+        self._txn = _ENDED
+        if "_refuse" not in vars(self):  # which stands there already
+            self._read = _ENDED.get
+        self.engine.live.discard(self._announced)
+
+    def kill_unused(self, error: ErrorMaker) -> bool:
+        """As :meth:`kill`; False, and nothing is done, if a thread is in the transaction just now.
+
+        It ends too what an exception has kept :meth:`release` from ending.
+        """
+        if not self._using.acquire(blocking=False):
+            return False
+        try:
+            vars(self).pop("_held", None)
+            self.kill(error)
+            self._txn.abort()
+            self._let_go()
+        finally:
+            self._using.release()
+        return True
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Nobody ends the snapshot, or the environment, for as long as the context is open."""
+        with self._using:
+            yield
 
 
 class CheckedLmdbSnapshot(LmdbSnapshot):

@@ -31,7 +31,7 @@ from kvdialect.storage.options import RESERVED_FAMILY, ColumnFamilyOptions, pars
 from kvdialect.storage.rocksdb.abandoned import abandon, driver_path
 from kvdialect.storage.rocksdb.closed import note_closed
 from kvdialect.storage.rocksdb.commit import Committer
-from kvdialect.storage.rocksdb.errors import disk_full, translate
+from kvdialect.storage.rocksdb.errors import disk_full, pass_foreign, translate
 from kvdialect.storage.rocksdb.forked import note_use, threads_lost_in
 from kvdialect.storage.rocksdb.log import before_torn_end, file_moment, torn_manifest
 from kvdialect.storage.rocksdb.options import (
@@ -665,6 +665,7 @@ def _build(path: str) -> None:
     try:
         rocksdict.Rdict(path, options, column_families=own).close()
     except Exception as error:
+        pass_foreign(error)
         raise not_created("rocksdb", path, error, full=disk_full(error)) from error
 
 

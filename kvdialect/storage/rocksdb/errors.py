@@ -1,7 +1,9 @@
 """RocksDB's errors, said in this library's.
 
 rocksdict raises bare ``Exception`` with RocksDB's status as text, so what is caught around every call of the driver is
-``Exception``, and the text decides.
+``Exception``, and the text decides. Its own files, which it reads and writes beside RocksDB's, give an OSError with the
+system's number in the text. Any other class is not the driver's: Python calls a program's signal handlers between any
+two steps, so that what they raise, such as a TimeoutError, is caught there too, and goes on as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,15 @@ import rocksdict
 
 from kvdialect import exc
 from kvdialect.storage.engine import Engine
+
+
+def pass_foreign(error: Exception) -> None:
+    """Raise an error again that is neither the driver's nor the system's."""
+    if type(error) in (Exception, rocksdict.DbClosedError):
+        return
+    if isinstance(error, OSError) and (error.errno is not None or "(os error " in str(error)):
+        return
+    raise error
 
 
 def disk_full(error: Exception) -> bool:
@@ -26,13 +37,15 @@ def stall(error: Exception) -> bool:
 
 
 def translate(engine: Engine, error: Exception, operation: str, **more: Any) -> exc.Error:
-    """The error of this library that says what the driver said; RocksDB's messages begin with the status's name."""
+    """The error of this library that says what the driver said; RocksDB's messages begin with the status's name.
+
+    An error that is not the driver's is raised as it is.
+    """
     text = str(error)
     facts = engine.facts(operation, engine_message=text, **more)
-    if isinstance(error, exc.Error):
-        return error
     if isinstance(error, rocksdict.DbClosedError) or (engine.closed and isinstance(error, AttributeError | TypeError)):
         return exc.StoreClosed(f"{engine.name}:{engine.path} is closed; open it again", **facts)
+    pass_foreign(error)
     if text.startswith("Corruption") or "checksum mismatch" in text:
         return exc.Corruption(f"RocksDB found damage: {text} (restore a backup)", **facts)
     if disk_full(error):

@@ -13,7 +13,7 @@ from kvdialect.storage.batch import check_key, check_keys
 from kvdialect.storage.contract import Pair, check_bounds
 from kvdialect.storage.engine import EngineSnapshot, Scan
 from kvdialect.storage.ranges import successor
-from kvdialect.storage.rocksdb.errors import translate
+from kvdialect.storage.rocksdb.errors import pass_foreign, translate
 from kvdialect.storage.rocksdb.states import Pinned, State, incomplete
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class RocksDBSnapshot(EngineSnapshot):
     engine: RocksDBEngine
 
     def __init__(self, engine: RocksDBEngine) -> None:
-        super().__init__(engine)
         self.closed = True  # until there is something to release
+        super().__init__(engine)
         self._states = engine.states
         self._state = engine.states.take()
         if engine.options.mode == "rw":
@@ -124,6 +124,7 @@ class RocksDBSnapshot(EngineSnapshot):
                 pairs.append((key(), value()))
                 following()
         except Exception as error:
+            pass_foreign(error)
             raise incomplete(engine, cf, pairs[-1][0] if pairs else None, str(error)) from error
         finally:
             del iterator, valid, key, value, following  # in a traceback they would keep the database open
@@ -215,16 +216,19 @@ class RocksDBScan(Scan):
         error: Exception | None = None
         if self._is_live():
             iterator = self._engine.family(self._cf, "scan").rdict.iter(self._options)
-            if self._is_live():
-                self._step_behind_last(iterator)
-                more = iterator.valid() and not (self._reverse and iterator.key() < self._start)
-                try:
-                    iterator.status()
-                except Exception as caught:  # noqa: BLE001 - the driver raises nothing narrower; raised below
-                    error = caught
-            else:
-                more = bool(self._read_pinned(1))
-            del iterator  # in a traceback it would keep the database open
+            try:
+                if self._is_live():
+                    self._step_behind_last(iterator)
+                    more = iterator.valid() and not (self._reverse and iterator.key() < self._start)
+                    try:
+                        iterator.status()
+                    except Exception as caught:  # noqa: BLE001 - the driver raises nothing narrower; raised below
+                        pass_foreign(caught)
+                        error = caught
+                else:
+                    more = bool(self._read_pinned(1))
+            finally:
+                del iterator  # in a traceback it would keep the database open
         else:
             more = bool(self._read_pinned(1))
         if error is not None or more:

@@ -21,7 +21,7 @@ import rocksdict
 
 from kvdialect import exc
 from kvdialect.storage.contract import Pair
-from kvdialect.storage.rocksdb.errors import translate
+from kvdialect.storage.rocksdb.errors import pass_foreign, translate
 
 if TYPE_CHECKING:
     from kvdialect.storage.rocksdb.engine import RocksDBEngine
@@ -112,6 +112,7 @@ class Pinned:
         try:
             self._iterator.status()
         except Exception as error:
+            pass_foreign(error)
             raise incomplete(self._engine, self._cf, last, str(error)) from error
 
     @property
