@@ -387,6 +387,7 @@ def _deaf() -> None:
 
     shared._engines = Unseen()
     storage_engine.Engine.check_process = lambda _engine: None  # type: ignore[method-assign]
+    Engine._check_process = lambda _engine: None  # type: ignore[method-assign]
 
 
 def _untyped() -> None:
