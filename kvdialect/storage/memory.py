@@ -217,18 +217,23 @@ class MemorySnapshot(EngineSnapshot):
 
     def get(self, cf: str, key: bytes) -> bytes | None:
         with self.engine._lock:
-            self.check_family(cf)
+            family = self._family(cf)
             check_key(key, cf)
-            return self._families[cf].value_at(key, self.sequence)
+            return family.value_at(key, self.sequence)
 
     def check_family(self, cf: str) -> None:
+        self._family(cf)
+
+    def _family(self, cf: str) -> _Family:
+        """One look, as another thread may end the snapshot, which takes its families, at any moment."""
         self.engine.check_process()
-        if cf not in self._families:
+        family = self._families.get(cf)
+        if family is None:
             raise self.unknown(cf)
+        return family
 
     def open_scan(self, cf: str, start: bytes, stop: bytes | None, reverse: bool) -> MemoryScan:
-        self.check_family(cf)
-        return MemoryScan(self.engine, self._families[cf], self.sequence, start, stop, reverse)
+        return MemoryScan(self.engine, self._family(cf), self.sequence, start, stop, reverse)
 
     def release(self) -> None:
         self._families = {}
