@@ -242,6 +242,7 @@ def _own_errors() -> Iterator[None]:
 
 
 _OF_COLUMNS: Final = ("table", "alias", "subquery", "cte")
+"""Forms of elements that stand for all their columns."""
 
 Width = tuple[type | None, int, Any]
 """A record class, or None, how many columns it takes, and the element."""
@@ -255,7 +256,7 @@ def _widths(statement: Any, count: int) -> list[Width] | None:
     widths: list[Width] = [
         (
             record_class(each),
-            len(each.columns) if each.__visit_name__ in ("table", "alias", "subquery", "cte") else 1,
+            len(each.columns) if each.__visit_name__ in _OF_COLUMNS else 1,
             each,
         )
         for each in elements

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import INFO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar, cast, overload
 from weakref import ref
 
 import sqlalchemy as sa
@@ -92,8 +92,6 @@ class Session(EventTarget):
     _committing: bool = False
     commits: int = 0
     """How many transactions of the session were committed."""
-    last_outcome: Literal["applied"] | None = None
-    """Whether the last transaction was committed; None while one is open, and if not."""
     _door: sql.Door | None = None
 
     def __init__(
@@ -236,7 +234,6 @@ class Session(EventTarget):
         finally:
             self._committing = False
         self.commits += 1
-        self.last_outcome = "applied"
         self.work.keep_level()
         self._end(committed=True)
         if self.listened and self.dispatch.after_commit:
@@ -333,7 +330,6 @@ class Session(EventTarget):
             # As Engine.new_transaction does, without its frame: many sessions live for one read.
             cls = LoggedTransaction if self.engine.logger.isEnabledFor(INFO) else Transaction
             txn = self.transaction = cls(self.engine, self.isolation_level, _Seeing(self))
-            self.last_outcome = None
             if self.foreign_keys:
                 self.references = References(txn, lambda: self.binding.catalog, bulk.declared_default)
             self.work.levels.append(Level())

@@ -17,6 +17,24 @@ def engine(url):
         yield opened
 
 
+@pytest.fixture
+def open_store(url, engine_name):
+    """Opens the store with the tables of these tests; without syncs, which are not what is tested here."""
+    opened = []
+
+    def open_store(**options):
+        if engine_name != "memory":
+            options.setdefault("durability", "none")
+        engine = create_engine(url, **options)
+        models.create_all(engine)
+        opened.append(engine)
+        return engine
+
+    yield open_store
+    for engine in opened:
+        engine.close()
+
+
 class Counting:
     """Counts what reaches an engine's backend, by replacing methods of its handle."""
 

@@ -8,33 +8,15 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from orm_records import Coin, coin, coin_id, models
+from orm_records import Coin, coin, coin_id
 from sqlalchemy import event, select
 from sqlalchemy import exc as sa_exc
 
-from kvdialect import AsyncSession, Session, create_engine, exc
+from kvdialect import AsyncSession, Session, exc
 from kvdialect.storage.engine import Scan
 
 COINS = 300
 LOST = "an earlier read of this (stream|scan) (was cancelled|failed with OperationalError), and its rows are lost"
-
-
-@pytest.fixture
-def open_store(url, engine_name):
-    """Opens the store with the tables of these tests; without syncs, which are not what is tested here."""
-    opened = []
-
-    def open_store(**options):
-        if engine_name != "memory":
-            options.setdefault("durability", "none")
-        engine = create_engine(url, **options)
-        models.create_all(engine)
-        opened.append(engine)
-        return engine
-
-    yield open_store
-    for engine in opened:
-        engine.close()
 
 
 @pytest.fixture

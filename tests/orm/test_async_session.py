@@ -20,24 +20,6 @@ from kvdialect.storage.engine import Scan
 
 
 @pytest.fixture
-def open_store(url, engine_name):
-    """Opens the store with the tables of these tests; without syncs, which are not what is tested here."""
-    opened = []
-
-    def open_store(**options):
-        if engine_name != "memory":
-            options.setdefault("durability", "none")
-        engine = create_engine(url, **options)
-        models.create_all(engine)
-        opened.append(engine)
-        return engine
-
-    yield open_store
-    for engine in opened:
-        engine.close()
-
-
-@pytest.fixture
 def engine(open_store):
     return open_store()
 
